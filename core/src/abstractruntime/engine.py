@@ -1,0 +1,656 @@
+"""The engine: one run, advanced step by step. Sans-IO.
+
+A `Drive` advances a run: *decide* (visit a node), *commit*, *perform* (let a handler act), and again. It does no I/O
+itself: it is a generator that yields requests (`Commit`, `Perform`, `Claim`, `LookInside`, `Deliver`) and is sent their
+answers, so a thread, an event loop or a worker with many runs can drive it. Time and randomness come in as functions.
+
+What holds at each point:
+
+- What a handler is asked to do stands in the ledger, payload included, before it is asked. A drive that finds such a
+  decision open performs that one, and does not ask the node again.
+- A decision is committed together with the outcome of the step before; the outcome of an effect that must not be
+  repeated, or is costly, is committed at once.
+- Only the run's holder commits. Everybody else leaves a message; the drive takes messages in between its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, cast
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import decode as decode_json
+
+from .codec import draft_of, open_record
+from .effects import EffectContext, EffectOutcome, EffectSpec, Reconciled
+from .errors import (
+    Conflict,
+    InvalidHandler,
+    InvalidPlan,
+    Leased,
+    UsageError,
+)
+from .journal import Decision, Folded, Header, Journal
+from .limits import limits_update
+from .models import (
+    Effect,
+    Instant,
+    JsonDict,
+    JsonValue,
+    Recovery,
+    RunState,
+    RunStatus,
+    StepPlan,
+    StepStatus,
+    WaitReason,
+    WaitState,
+    instant_text,
+    parse_instant,
+)
+from .plans import check_plan, next_after
+from .retry import step_key
+from .store.contract import Commit, CommitResult, Fence, Message, RunHead, StoredRun
+from .views import describe_error, view
+from .waits import BUILT_IN, timer_result
+from .workflow import RunContext, WorkflowSpec
+
+MAX_PENDING_RECORDS = 100
+MAX_PENDING_BYTES = 65_536
+"""Pure transitions ride in the next commit, up to here."""
+
+
+class Perform(Struct, frozen=True, kw_only=True):
+    """Call ``spec.handler`` (or ``spec.reconcile``) with run, effect and context. Answer: `Performed`."""
+
+    spec: EffectSpec
+    run: RunState
+    effect: Effect
+    ctx: EffectContext
+    hook: Literal["handler", "reconcile"] = "handler"
+
+
+class Performed(Struct, frozen=True):
+    """What the call returned, or what it raised."""
+
+    returned: object = None
+    raised: BaseException | None = None
+
+
+class Claim(Struct, frozen=True):
+    """Claim this run if it is due. Answer: its head, or None."""
+
+    run_id: str
+    owner: str
+
+
+class LookInside(Struct, frozen=True):
+    """Load the run behind ``after``. Answer: `StoredRun`."""
+
+    run_id: str
+    after: int
+
+
+class Deliver(Struct, frozen=True):
+    """Deliver a message to this run. Answer: None."""
+
+    run_id: str
+    message_id: str
+    kind: str
+    payload: JsonDict
+
+
+Request: TypeAlias = "Commit | Perform | Claim | LookInside | Deliver"
+Answer: TypeAlias = "CommitResult | Performed | RunHead | StoredRun | None"
+Moves: TypeAlias = Generator[Request, Any, None]
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """What a drive may rely on: the same for all drives of a runtime.
+
+    ``handlers``: by effect type, bound. ``now``: the store's clock. ``key_of``: a policy's idempotency key, asked once
+    per decision; None derives it from run and step.
+    """
+
+    handlers: Mapping[str, EffectSpec]
+    now: Callable[[], Instant]
+    context: RunContext
+    lease_s: float = 30.0
+    max_claims: int = 5
+    key_of: Callable[[RunState, str, Effect], str] | None = None
+
+
+class Drive:
+    """One holder's way with one run.
+
+    ``journal``: the run as loaded. ``head``: the store's part of it. ``workflow``: None only records messages.
+    After `advance` is exhausted: ``stopped`` says why it stopped early, ``unseen`` whether messages came in meanwhile.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        journal: Journal,
+        head: RunHead,
+        *,
+        owner: str,
+        workflow: WorkflowSpec | None,
+        messages: Sequence[Message] = (),
+        inbox_mark: bytes | None = None,
+        own_messages: Sequence[Message] = (),
+        max_steps: int = 100,
+        take_from: str | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.terms = terms
+        self.journal = journal
+        self.owner = owner
+        self.workflow = workflow
+        self.stopped: Literal["max_steps", "in_doubt"] | None = None
+        self.unseen = False
+        self.performed = False
+        self.committed = 0
+        self.refused: dict[str, str] = {}
+        self.lease_until: Instant | None = head.lease_until
+        self._fence = head.fence
+        self._wake_at = head.wake_at
+        self._holds = head.owner == owner
+        self._claims = head.claims
+        self._take_from = take_from
+        self._messages = list(messages)
+        self._mark = inbox_mark
+        self._own = list(own_messages)
+        self._taken_own: list[Message] = []
+        self._consumed: list[str] = []
+        self._projected = self._shape()
+        self._steps_left = max_steps
+        self._fresh: Decision | None = None
+        self._cancelled = cancelled
+
+    @property
+    def state(self) -> Folded:
+        return self.journal.state
+
+    def advance(self) -> Moves:
+        """Go on until the run waits, ends, has used its steps, or cannot go on by itself; then release it."""
+        self._take_in()
+        while self.stopped is None and self.workflow is not None:
+            if self.state.status is RunStatus.RUNNING:
+                if self.state.decision is not None:
+                    yield from self._act(self.state.decision)
+                elif self._steps_left <= 0:
+                    self.stopped = "max_steps"
+                else:
+                    yield from self._decide(self.workflow)
+            elif self.state.status is not RunStatus.WAITING or not self._fire():
+                break
+        yield from self._commit(release=True)
+
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    def _take_in(self) -> None:
+        """Record what the messages say. What they ask for and is not possible any more is noted, and said to nobody."""
+        for message in self._messages:
+            if self._record_message(message):
+                self._consumed.append(message.id)
+        self._messages = []
+        for message in self._own:
+            if self._record_message(message):
+                self._taken_own.append(message)
+        self._own = []
+
+    def _record_message(self, message: Message) -> bool:
+        """Whether the message is of a kind that the engine takes in; others stay in the inbox."""
+        take = _MESSAGES.get(message.kind)
+        if take is None:
+            return False
+        why = take(self, message, decode_json(message.payload))
+        if why is not None:
+            self.refused[message.id] = why
+            self._write("noted", {"note": "refused", "message": message.id, "why": why, **_by(message)})
+        return True
+
+    def _cancel(self, message: Message, payload: Any) -> str | None:
+        if self.state.status.is_terminal:
+            return f"the run is {self.state.status} already"
+        self._fresh = None
+        reason = payload.get("reason")
+        operands = [("cause", reason)] if reason is not None else []
+        self._write("cancelled", {"message": message.id, **_by(message)}, operands)
+        return None
+
+    def _resume(self, message: Message, payload: Any) -> str | None:
+        wait = next((wait for wait in self.state.waits if wait.wait_id == payload["wait_id"]), None)
+        if wait is None:
+            return f"wait {payload['wait_id']} is not open"
+        if wait.parked:
+            return f"wait {wait.wait_id} is no question: the run is parked ({wait.parked}); resolve it"
+        fields: Header = {"id": wait.wait_id, "message": message.id, **_by(message)}
+        self._write("resumed", fields, [("answer", payload["payload"])])
+        return None
+
+    def _resolve(self, message: Message, payload: Any) -> str | None:
+        wait = next((wait for wait in self.state.waits if wait.wait_id == payload["wait_id"]), None)
+        decision = self.state.decision
+        if wait is None or not wait.parked or decision is None:
+            return f"wait {payload['wait_id']} is not in doubt"
+        fields: Header = {"step": decision.step, "message": message.id, "resolves": wait.wait_id, **_by(message)}
+        if payload["verdict"] == "completed":
+            self._write("completed", fields, [("outcome", payload.get("result"))])
+        elif payload["verdict"] == "failed":
+            self._write("failed", fields, [("error", {"code": "resolved", "message": payload.get("error")})])
+        else:
+            self._write("reopened", {**fields, "attempt": self.state.attempts + 1})
+        return None
+
+    def _outcome(self, message: Message, payload: Any) -> str | None:
+        """The outcome that a fenced-off owner still held."""
+        decision = self.state.decision
+        if decision is None or decision.step != payload["step"]:
+            self._write("noted", {"note": "late_outcome", "message": message.id}, [("value", payload)])
+            return None
+        fields: Header = {"step": decision.step, "message": message.id, "late": True}
+        field = "error" if "error" in payload else "outcome"
+        self._write("failed" if field == "error" else "completed", fields, [(field, payload[field])])
+        return None
+
+    def _limit(self, message: Message, payload: Any) -> str | None:
+        draft = draft_of(self.state.vars)
+        limits = draft.setdefault("_limits", {})
+        limits.update(limits_update(limits, payload))
+        self.journal.write_delta("limited", self.terms.now(), {"message": message.id, **_by(message)}, draft)
+        return None
+
+    def _retry(self, message: Message, payload: Any) -> str | None:
+        if self.state.status is not RunStatus.FAILED:
+            return f"the run is {self.state.status}, not failed"
+        self._write("retried", {"message": message.id, **_by(message)})
+        return None
+
+    # -- deciding ------------------------------------------------------------------------------------------------------
+
+    def _decide(self, workflow: WorkflowSpec) -> Moves:
+        """Visit the run's node and record what it decided, or that it failed."""
+        node = self.state.node
+        handler = workflow.get_node(node)
+        self._steps_left -= 1
+        draft = draft_of(self.state.vars)
+        run = view(self.state, draft)
+        run.step += 1
+        try:
+            plan = check_plan(workflow, node, handler(run, self.terms.context), run)
+        except Exception as error:  # whatever user code raises is the run's failure, not the driver's
+            self._record_failed_visit(node, error)
+        else:
+            try:
+                self._record_plan(workflow, node, plan, run)
+            except UsageError as error:  # what it decided cannot be stored, or nobody here can do it
+                self._record_failed_visit(node, error)
+        if len(self.journal.pending) >= MAX_PENDING_RECORDS or sum(map(len, self.journal.pending)) >= MAX_PENDING_BYTES:
+            if self.state.decision is None:
+                yield from self._commit()
+
+    def _record_failed_visit(self, node: str, error: Exception) -> None:
+        self._write("failed", {"node": node, "step": self.state.step + 1}, [("error", describe_error(error))])
+
+    def _record_plan(self, workflow: WorkflowSpec, node: str, plan: StepPlan, run: RunState) -> None:
+        fields: Header = {"node": node, "step": self.state.step + 1}
+        if plan.complete_output is not None:
+            self._write_delta("finished", fields, run, [("output", plan.complete_output)])
+        elif plan.effect is None:
+            self._write_delta("stepped", {**fields, "next": plan.next_node}, run)
+        else:
+            self._record_decision(workflow, node, plan, plan.effect, run, fields)
+
+    def _record_decision(
+        self, workflow: WorkflowSpec, node: str, plan: StepPlan, effect: Effect, run: RunState, fields: Header
+    ) -> None:
+        spec = self.terms.handlers.get(effect.type)
+        if spec is None:
+            raise InvalidPlan(
+                f"node {node!r} asks for effect {str(effect.type)!r}, which has no handler here",
+                hint=f"handlers: {', '.join(sorted(self.terms.handlers))}; pass effect_handlers= or install a plugin",
+                node_id=node,
+                effect_type=str(effect.type),
+            )
+        timeout_s = effect.timeout_s if effect.timeout_s is not None else spec.timeout_s
+        fields |= {
+            "effect": str(effect.type),
+            "next": next_after(workflow, node, effect, spec, plan),
+            "recovery": spec.recovery_of(effect).value,
+            "timeout_us": round(timeout_s * 1_000_000),
+        }
+        if spec.costly:
+            fields["costly"] = True
+        if effect.result_key is not None:
+            fields["result_key"] = effect.result_key
+        if self.terms.key_of is not None:
+            fields["key"] = self.terms.key_of(run, node, effect)
+        self._write_delta("decided", fields, run, payload=effect.payload)
+        self._fresh = self.state.decision
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    def _act(self, decision: Decision) -> Moves:
+        """Bring the open decision to its outcome."""
+        spec = self.terms.handlers.get(decision.effect)
+        if self._fresh is not decision:
+            if not (yield from self._take_over(decision, spec)):
+                return
+            self._steps_left -= 1
+        elif spec is not BUILT_IN.get(decision.effect):
+            yield from self._commit()
+            if self.state.decision is not decision:  # cancelled by a message that came with the commit
+                return
+        assert spec is not None
+        yield from self._perform(decision, spec)
+
+    def _perform(self, decision: Decision, spec: EffectSpec) -> Moves:
+        draft = draft_of(self.state.vars)
+        request = self._request(decision, spec, draft)
+        if spec is BUILT_IN.get(decision.effect):
+            performed = _call(request)
+        else:
+            self.performed = True
+            performed = yield request
+        self._fresh = None
+        if performed.raised is not None and not isinstance(performed.raised, Exception):
+            self._write("interrupted", {"step": decision.step, **_attempt(request.ctx)})
+            yield from self._commit(release=True)
+            raise performed.raised
+        self._record_outcome(decision, request, performed)
+        if spec.costly or not decision.recovery.repeatable:
+            yield from self._commit_outcome(decision, request.ctx)
+
+    def _request(self, decision: Decision, spec: EffectSpec, draft: dict[str, Any], hook: Any = "handler") -> Perform:
+        state = self.state
+        effect = Effect(type=decision.effect, payload=self.journal.payload(), result_key=decision.result_key)
+        ctx = EffectContext(
+            run_id=state.run_id,
+            step=decision.step,
+            visit=state.visits.get(decision.node, 1),
+            key=decision.key or step_key(state.run_id, decision.step),
+            attempt=self._attempt(decision),
+            epoch=self._fence.epoch,
+            deadline=Instant(decision.at + decision.timeout_us),
+            default_next_node=decision.next_node,
+            now=self.terms.now(),
+            cancelled=self._cancelled,
+        )
+        return Perform(spec=spec, run=view(state, draft), effect=effect, ctx=ctx, hook=hook)
+
+    def _attempt(self, decision: Decision) -> int:
+        """Attempts that ended stand in the ledger; one whose owner died left only the claim that followed it."""
+        return 1 + self.state.attempts + max(0, self._claims - decision.idle)
+
+    def _record_outcome(self, decision: Decision, request: Perform, performed: Performed) -> None:
+        fields: Header = {"step": decision.step, **_attempt(request.ctx)}
+        error: BaseException | str | None = performed.raised
+        outcome = performed.returned
+        if error is None and not isinstance(outcome, EffectOutcome):
+            error = InvalidHandler(
+                f"the handler for effect {decision.effect!r} returned {type(outcome).__name__}, not an EffectOutcome",
+                hint="return EffectOutcome.completed(result), .waiting(wait) or .failed(error)",
+            )
+        elif isinstance(outcome, EffectOutcome):
+            try:
+                if outcome.status is StepStatus.COMPLETED:
+                    return self._write_delta("completed", fields, request.run, [("outcome", outcome.result)])
+                if outcome.status is StepStatus.WAITING and outcome.wait is not None:
+                    return self._record_wait(decision, fields, outcome.wait, request.run)
+                error = outcome.error or "the handler said that the effect failed, and not why"
+            except UsageError as refused:  # what it returned cannot be stored
+                error = refused
+        described = describe_error(error) if isinstance(error, BaseException) else {"code": "effect_failed", "message": str(error)}
+        self._write("failed", fields, [("error", described)])
+
+    def _record_wait(self, decision: Decision, fields: Header, wait: WaitState, run: RunState) -> None:
+        fields |= {"id": f"w{self.state.length + 1}", "reason": WaitReason(wait.reason).value, "wait_key": wait.wait_key or ""}
+        if wait.until is not None:
+            fields["until"] = parse_instant(wait.until)
+        if wait.resume_to_node is not None and wait.resume_to_node != decision.next_node:
+            fields["next"] = wait.resume_to_node
+        if wait.result_key is not None and wait.result_key != decision.result_key:
+            fields["result_key"] = wait.result_key
+        operands: list[tuple[str, object]] = []
+        if self.terms.handlers[decision.effect] is not BUILT_IN.get(decision.effect):  # theirs stands in the payload
+            said = {
+                "prompt": wait.prompt,
+                "choices": wait.choices,
+                "allow_free_text": wait.allow_free_text,
+                "details": wait.details,
+            }
+            operands.append(("wait", said))
+        self._write_delta("waiting", fields, run, operands)
+
+    def _commit_outcome(self, decision: Decision, ctx: EffectContext) -> Moves:
+        """Commit the outcome of what must not be done twice. An owner who was fenced off leaves it as a message."""
+        outcome = _outcome_of(self.journal.pending)
+        try:
+            yield from self._commit(release=self._ends_here())
+        except (Conflict, Leased):
+            if outcome:
+                payload: JsonDict = {"step": decision.step, **outcome}
+                yield Deliver(self.state.run_id, f"outcome:{decision.step}:{ctx.epoch}", "outcome", payload)
+            raise
+
+    def _ends_here(self) -> bool:
+        """Whether this drive has nothing more to do, so that the next commit can release the run."""
+        return self.state.status is not RunStatus.RUNNING or self._steps_left <= 0
+
+    # -- taking over ---------------------------------------------------------------------------------------------------
+
+    def _take_over(self, decision: Decision, spec: EffectSpec | None) -> Generator[Request, Any, bool]:
+        """Whether to perform a decision that somebody else left open."""
+        if not (yield from self._claim()):
+            return False
+        if spec is None:
+            yield from self._commit(release=True)
+            raise InvalidHandler(
+                f"run {self.state.run_id} is at effect {decision.effect!r}, which has no handler here",
+                hint=f"handlers: {', '.join(sorted(self.terms.handlers))}; pass effect_handlers= or install the plugin",
+                run_id=self.state.run_id,
+                effect_type=decision.effect,
+            )
+        if self._claims > self.terms.max_claims:
+            self._park(decision, "poison", {"claims": self._claims, "says": "each owner of this step died"})
+            return False
+        if decision.recovery.repeatable:
+            return True
+        known_idle = decision.idle and self._claims <= 1  # a later claim without a record may have begun to act
+        if known_idle and decision.cleared:
+            return (yield from self._reopen(decision))
+        deadline = Instant(decision.at + decision.timeout_us)
+        if not known_idle and self.terms.now() < deadline:
+            self.stopped = "in_doubt"
+            yield from self._commit(release=True, wake_at=deadline)
+            return False
+        return (yield from self._clear_doubt(decision, spec))
+
+    def _reopen(self, decision: Decision) -> Generator[Request, Any, bool]:
+        """Begin another attempt at what was not done: from this record on its time runs anew."""
+        fields: Header = {"step": decision.step, "attempt": self._attempt(decision), "acting": True}
+        self._write("reopened", fields)
+        self._fresh = decision
+        yield from self._commit()
+        return self.state.decision is decision
+
+    def _claim(self) -> Generator[Request, Any, bool]:
+        if self._holds:
+            return True
+        if self.journal.pending:  # an operator's word: the commit of its record takes the run
+            yield from self._commit()
+            return True
+        head = yield Claim(self.state.run_id, self.owner)
+        if head is None or head.length != self.state.length:
+            raise Conflict(f"run {self.state.run_id} was taken by somebody else", hint="reload and look again")
+        self._fence, self._holds, self._claims = head.fence, True, head.claims
+        self.lease_until, self._wake_at = head.lease_until, head.wake_at
+        return True
+
+    def _clear_doubt(self, decision: Decision, spec: EffectSpec) -> Generator[Request, Any, bool]:
+        """Ask the other side whether it was done, or park with what is known."""
+        evidence: JsonDict = {
+            "effect": decision.effect,
+            "node": decision.node,
+            "step": decision.step,
+            "key": decision.key or step_key(self.state.run_id, decision.step),
+            "decided_at": instant_text(decision.at),
+            "recovery": decision.recovery.value,
+            "claims": self._claims,
+        }
+        if decision.recovery is Recovery.RECONCILE and spec.reconcile is not None:
+            request = self._request(decision, spec, draft_of(self.state.vars), "reconcile")
+            performed: Performed = yield request
+            if performed.raised is not None and not isinstance(performed.raised, Exception):
+                yield from self._commit(release=True)
+                raise performed.raised
+            verdict = performed.returned
+            if isinstance(verdict, Reconciled) and verdict.verdict == "done":
+                fields: Header = {"step": decision.step, "reconciled": True, **_attempt(request.ctx)}
+                self._write_delta("completed", fields, request.run, [("outcome", verdict.result)])
+                yield from self._commit_outcome(decision, request.ctx)
+                return False
+            if isinstance(verdict, Reconciled) and verdict.verdict == "not_done":
+                return (yield from self._reopen(decision))
+            evidence["reconcile"] = _said_of(verdict, performed.raised)
+        self._park(decision, "doubt", evidence)
+        return False
+
+    def _park(self, decision: Decision, why: str, evidence: JsonDict) -> None:
+        key = f"{why}:{self.state.run_id}:{decision.step}"
+        fields: Header = {"id": f"w{self.state.length + 1}", "step": decision.step, "wait_key": key, "why": why}
+        self._write("parked", fields, [("evidence", evidence)])
+
+    # -- timers --------------------------------------------------------------------------------------------------------
+
+    def _fire(self) -> bool:
+        """Let a timer whose time has come go off. Whether one did."""
+        now = self.terms.now()
+        for wait in self.state.waits:
+            if wait.reason is WaitReason.UNTIL and wait.until is not None and wait.until <= now:
+                self._write("fired", {"id": wait.wait_id}, [("answer", timer_result(instant_text(wait.until)))])
+                return True
+        return False
+
+    # -- committing ----------------------------------------------------------------------------------------------------
+
+    def _commit(self, *, release: bool = False, wake_at: Instant | None = None) -> Moves:
+        """Make what is pending durable; take the run with it where it is not held yet, release it at the end."""
+        journal = self.journal
+        idle = not journal.pending and not self._consumed and not self._taken_own
+        if idle and (self._holds != release):
+            return
+        now = self.terms.now()
+        checkpoint = journal.checkpoint(now) if journal.pending and journal.checkpoint_due() else None
+        records = journal.take_pending()
+        state, shape = self.state, self._shape()
+        result: CommitResult = yield Commit(
+            run_id=state.run_id,
+            owner=self.owner,
+            expect=self._fence,
+            records=records,
+            head_hash=state.head_hash,
+            projection=None if shape == self._projected else state.projection(),
+            take=not self._holds,
+            take_from=self._take_from,
+            lease_s=self._lease_wish(release, now),
+            wake_at=wake_at if wake_at is not None else self._wake_wish(release, now),
+            inbox_mark=self._mark,
+            messages=tuple(self._taken_own),
+            consumed=tuple(self._consumed),
+            checkpoint=checkpoint,
+        )
+        if result.error is not None:
+            raise result.error
+        self.committed += len(records)
+        self._fence = Fence(length=state.length, head_hash=state.head_hash, epoch=result.epoch)
+        self._holds = not release
+        self.lease_until, self._wake_at = result.lease_until, result.wake_at
+        self._projected = shape
+        self._claims = 0 if records else self._claims
+        self._taken_own, self._consumed = [], []
+        self.unseen = result.unseen
+        if result.unseen and not release:
+            yield from self._look_inside()
+
+    def _look_inside(self) -> Moves:
+        stored: StoredRun = yield LookInside(self.state.run_id, self.state.length)
+        self._messages, self._mark = list(stored.messages), stored.inbox_mark
+        self.unseen = stored.more_messages
+        self._take_in()
+
+    def _lease_wish(self, release: bool, now: Instant) -> float | None:
+        if release:
+            return 0
+        lease_s = self.terms.lease_s
+        running_out = self.lease_until is None or self.lease_until - now < lease_s * 500_000
+        return lease_s if running_out or not self._holds else None
+
+    def _wake_wish(self, release: bool, now: Instant) -> Instant | None | UnsetType:
+        if release:
+            return self.state.wake_at(now)
+        # While it is held the run must be due at once if its holder dies.
+        return now if self._wake_at is None or self._wake_at > now else UNSET
+
+    def _shape(self) -> tuple[object, ...]:
+        state = self.state
+        return (state.status, state.since, state.workflow_version, *(wait.wait_id for wait in state.waits))
+
+    def _write(self, kind: str, fields: Header, operands: Sequence[tuple[str, object]] = ()) -> None:
+        self.journal.write_delta(kind, self.terms.now(), fields, None, operands=operands)
+
+    def _write_delta(
+        self,
+        kind: str,
+        fields: Header,
+        run: RunState,
+        operands: Sequence[tuple[str, object]] = (),
+        payload: JsonDict | None = None,
+    ) -> None:
+        self.journal.write_delta(kind, self.terms.now(), fields, run.vars, operands=operands, payload=payload)
+
+
+_MESSAGES: dict[str, Callable[[Drive, Message, Any], str | None]] = {
+    "cancel": Drive._cancel,
+    "resume": Drive._resume,
+    "resolve": Drive._resolve,
+    "outcome": Drive._outcome,
+    "limits": Drive._limit,
+    "retry": Drive._retry,
+}
+"""Kinds of messages and what each does: None, or why it is refused."""
+
+
+def _call(request: Perform) -> Performed:
+    """Call a handler that does no I/O."""
+    try:
+        return Performed(returned=request.spec.handler(request.run, request.effect, request.ctx))
+    except Exception as error:
+        return Performed(raised=error)
+
+
+def _attempt(ctx: EffectContext) -> Header:
+    return {"attempt": ctx.attempt} if ctx.attempt > 1 else {}
+
+
+def _by(message: Message) -> Header:
+    return {"by": message.actor_id} if message.actor_id else {}
+
+
+def _outcome_of(pending: Sequence[bytes]) -> JsonDict:
+    """The result or error that the newest outcome among these records holds; {} where it is a wait."""
+    for data in reversed(pending):
+        record = open_record(data)
+        for field in ("outcome", "error"):
+            if field in record.header:
+                return {field: record.values[cast(int, record.header[field])]}
+    return {}
+
+
+def _said_of(verdict: object, raised: BaseException | None) -> JsonValue:
+    """What the reconcile hook said, for a person to read."""
+    if raised is not None:
+        return describe_error(raised)
+    if isinstance(verdict, Reconciled):
+        return verdict.evidence
+    return f"the reconcile hook returned {type(verdict).__name__}, not a Reconciled"

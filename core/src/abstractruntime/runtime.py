@@ -1,0 +1,758 @@
+"""The façade: start runs, drive them in the caller's thread, answer, cancel, look.
+
+A `Runtime` owns no truth: everything it knows stands in its store. Several runtimes, in one process or in many, may work
+on one store at the same time; leases and fences keep them apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, cast
+
+from msgspec import Struct, structs
+from msgspec.json import encode as encode_json
+
+from .codec import open_record, plain
+from .config import RuntimeSettings
+from .effects import EffectOutcome, EffectSpec, HandlerLike, bind_handlers
+from .engine import Claim, Deliver, Drive, LookInside, Perform, Performed, Request, Terms
+from .errors import (
+    Conflict,
+    InvalidId,
+    Leased,
+    NotWaiting,
+    OutcomeUnknown,
+    StoreClosed,
+    UnknownRun,
+    UnknownWait,
+    UsageError,
+    WorkflowMismatch,
+    WrongStatus,
+)
+from .identity import new_run_id
+from .journal import Folded, Journal, Wait, open_checkpoint
+from .leases import Lease, Renewer
+from .limits import RuntimeConfig, limit_status, limit_warnings
+from .models import (
+    Instant,
+    JsonDict,
+    JsonValue,
+    LimitWarning,
+    RunState,
+    RunStatus,
+    StepStatus,
+    instant_text,
+)
+from .retry import EffectPolicy
+from .steps import ledger_rows
+from .store.contract import (
+    MAX_ID_CHARS,
+    Commit,
+    CommitResult,
+    Fence,
+    Message,
+    Page,
+    Runnable,
+    RunHead,
+    RunQuery,
+    Store,
+    StoredRun,
+)
+from .views import copy_view
+from .waits import BUILT_IN
+from .workflow import RunContext, WorkflowRegistry, WorkflowSpec
+
+log = logging.getLogger("abstractruntime")
+
+WorkflowLike: TypeAlias = "WorkflowSpec | str | None"
+
+CACHED_RUNS = 128
+FIRST_PAUSE_S = 0.005
+LONGEST_PAUSE_S = 0.2
+
+
+class DefaultRunContext:
+    """What a node gets beside the run: the store's time."""
+
+    def __init__(self, now: Callable[[], Instant]) -> None:
+        self._now = now
+
+    def now_iso(self) -> str:
+        return instant_text(self._now())
+
+
+class Handlers(Mapping[str, EffectSpec]):
+    """Effect handlers by type: those given, then those of plugins, then the built-in ones. Plugins are asked when the
+    first effect comes up that was not given."""
+
+    def __init__(
+        self, given: Mapping[str, EffectSpec], of_plugins: Callable[[], Mapping[str, EffectSpec]] | None = None
+    ) -> None:
+        self._given = given
+        self._of_plugins = of_plugins
+        self._all: Mapping[str, EffectSpec] | None = None if of_plugins else {**BUILT_IN, **given}
+
+    def _whole(self) -> Mapping[str, EffectSpec]:
+        if self._all is None:
+            assert self._of_plugins is not None
+            self._all = {**BUILT_IN, **self._of_plugins(), **self._given}
+        return self._all
+
+    def __getitem__(self, effect_type: str) -> EffectSpec:
+        return self._given[effect_type] if effect_type in self._given else self._whole()[effect_type]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole())
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+
+class Opened(Struct):
+    """A run as loaded: the store's part, the journal, and what lies in its inbox."""
+
+    head: RunHead
+    journal: Journal
+    stored: StoredRun
+
+    @property
+    def state(self) -> Folded:
+        return self.journal.state
+
+
+class Runtime:
+    """Drives runs of one store.
+
+    ``store``: the store; it is closed with the runtime only if `open_runtime` opened it. ``run_store`` and
+    ``ledger_store``: the pair of 0.2, instead of ``store``. ``effect_handlers``: by effect type; they come before those
+    of plugins and the built-in ones. ``context``: given to nodes; it needs ``now_iso()``. ``effect_policy``: asked for
+    idempotency keys. ``config``: the limits that new runs begin with.
+    """
+
+    def __init__(
+        self,
+        run_store: object = None,
+        ledger_store: object = None,
+        effect_handlers: Mapping[str, HandlerLike] | None = None,
+        context: RunContext | None = None,
+        workflow_registry: WorkflowRegistry | None = None,
+        artifact_store: object = None,
+        effect_policy: EffectPolicy | None = None,
+        config: RuntimeConfig | None = None,
+        *,
+        store: Store | None = None,
+        settings: RuntimeSettings | None = None,
+        plugin_handlers: Callable[[], Mapping[str, EffectSpec]] | None = None,
+        owns_store: bool = False,
+    ) -> None:
+        self._store = store if store is not None else _pair(run_store, ledger_store)
+        self._pair = (run_store, ledger_store) if store is None else (None, None)
+        self._owns_store = owns_store
+        self._rules = settings or RuntimeSettings()
+        given = bind_handlers(effect_handlers, undeclared=self._rules.default_recovery)
+        self._handlers = Handlers(given, plugin_handlers)
+        self.workflow_registry = workflow_registry
+        self.artifact_store = artifact_store
+        self.effect_policy = effect_policy
+        self.config = config or RuntimeConfig()
+        self._context = context or DefaultRunContext(self._store.now)
+        self._name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"
+        self._lock = threading.Lock()
+        self._counter = 0
+        self._started: dict[str, str] = {}
+        self._cache: OrderedDict[str, Journal] = OrderedDict()
+        self._salts = _Salts()
+        self._renewer = Renewer(self._store, self._rules.lease_s)
+        self._closed = False
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The store, in the terms of the store contract."""
+        return self._store
+
+    @property
+    def run_store(self) -> object:
+        """The runs as a `RunStore` of 0.2."""
+        return self._pair[0] or import_module(__package__).run_store_view(self)
+
+    @property
+    def ledger_store(self) -> object:
+        """The ledgers as a `LedgerStore` of 0.2."""
+        return self._pair[1] or import_module(__package__).ledger_store_view(self)
+
+    def close(self) -> None:
+        """End the renewal thread, and close the store if it was opened with the runtime. Runs are not touched."""
+        if self._closed:
+            return
+        self._closed = True
+        self._renewer.close()
+        if self._owns_store:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self._owns_store:
+            warnings.warn(f"{self!r} was left open: use `with`, or close()", ResourceWarning, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"<Runtime {self._name} on {self._store!r}>"
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        *,
+        workflow: WorkflowSpec | str,
+        vars: Mapping[str, JsonValue] | None = None,
+        actor_id: str | None = None,
+        session_id: str | None = None,
+        parent_run_id: str | None = None,
+        run_id: str | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        partition_key: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> str:
+        """Begin a run and return its id. Nothing runs yet: `tick` it, or leave it to the workers.
+
+        The run stays with this runtime for ``start_grace_s`` seconds. Raises `InvalidValue` naming the path of a value in
+        ``vars`` that JSON cannot hold, `DuplicateRun` for a ``run_id`` that exists; nothing is written then.
+        """
+        self._check_open()
+        spec = self._registry_get(workflow) if isinstance(workflow, str) else workflow
+        run_id = check_id(run_id, "run_id") if run_id is not None else new_run_id()
+        now = self._store.now()
+        labels = sorted({check_id(tag, "tag") for tag in tags})
+        fields = {
+            "workflow": check_id(spec.workflow_id, "workflow_id"),
+            "version": spec.version or None,
+            "node": spec.entry_node,
+            "actor": actor_id,
+            "session": session_id,
+            "parent": parent_run_id,
+            "queue": None if queue == "default" else check_id(queue, "queue"),
+            "priority": priority or None,
+            "partition": partition_key,
+            "tags": labels or None,
+        }
+        journal = Journal(Folded(run_id=run_id, workflow_id=spec.workflow_id), self._salts)
+        seeded = dict(vars or {})
+        if not isinstance(seeded.get("_limits"), dict):
+            seeded["_limits"] = self.config.to_limits_dict()
+        present = {name: value for name, value in fields.items() if value is not None}
+        journal.write_delta("created", now, present, seeded)
+        owner = f"{self._name}/start"
+        grace_s = self._rules.start_grace_s
+        result = self._commit(
+            Commit(
+                run_id=run_id,
+                owner=owner,
+                expect=Fence(length=0),
+                records=journal.take_pending(),
+                head_hash=journal.state.head_hash,
+                projection=journal.state.projection(),
+                lease_s=grace_s,
+                wake_at=now,
+            )
+        )
+        if result.error is not None:
+            raise result.error
+        if grace_s > 0:
+            self._started[run_id] = owner
+        self._remember(journal)
+        return run_id
+
+    def tick(self, *, workflow: WorkflowLike = None, run_id: str, max_steps: int = 100) -> RunState:
+        """Drive a run until it waits, ends, or has made ``max_steps`` steps, and return where it stands.
+
+        ``workflow``: its code; not needed where the registry knows it. A state that could go on says why it does not in
+        ``stopped``. A run that nobody has to drive (it waits, or has ended) is returned as it is. Raises `UnknownRun`,
+        `WorkflowMismatch`, `Leased` when somebody else holds the run for longer than ``lease_wait_s``, and `Conflict` when
+        somebody took it over while this call was at work; the run itself is unharmed by all of these.
+        """
+        if max_steps < 1:
+            raise UsageError(f"max_steps must be 1 or more, not {max_steps}")
+        return self._settle(run_id, lambda opened: self._advance(opened, workflow, max_steps))
+
+    def resume(
+        self,
+        *,
+        workflow: WorkflowLike = None,
+        run_id: str,
+        wait_key: str | None,
+        payload: JsonValue,
+        wait_id: str | None = None,
+        max_steps: int = 100,
+        actor_id: str | None = None,
+    ) -> RunState:
+        """Answer what a run waits for, and drive it on. An answer counts once.
+
+        ``wait_key``: of the open wait; ``wait_id`` names one of several with the same key. ``payload``: the answer, put at
+        the wait's ``result_key``. Raises `NotWaiting` (the run waits for nothing), `UnknownWait` (it waits for something
+        else; the message says what), `Conflict` (somebody else's answer came first), `InvalidValue` for a payload that is
+        no JSON; nothing is written then.
+        """
+        answer = plain(payload, "payload")
+        chosen: list[Wait] = []
+
+        def attempt(opened: Opened) -> RunState | None:
+            if not chosen:
+                chosen.append(_open_wait(opened.state, wait_key, wait_id))
+            wait = chosen[0]
+            if all(wait.wait_id != other.wait_id for other in opened.state.waits):
+                raise Conflict(
+                    f"wait {wait.wait_key!r} of run {run_id} was answered by somebody else",
+                    hint="look at the run: its ledger says who answered what",
+                    run_id=run_id,
+                    wait_id=wait.wait_id,
+                )
+            body = {"wait_id": wait.wait_id, "payload": answer}
+            message = self._message(run_id, f"resume:{wait.wait_id}", "resume", body, actor_id)
+            return self._advance(opened, workflow, max_steps, message)
+
+        return self._settle(run_id, attempt)
+
+    def cancel_run(self, run_id: str, *, reason: str | None = None, actor_id: str | None = None) -> RunState:
+        """Cancel a run: nothing is decided after it. A run that has ended stays as it is.
+
+        Where somebody holds the run the request is a message: its effect at work is told, and the run is cancelled when
+        that has an outcome; the state returned is as it is now. Raises `UnknownRun` (a KeyError).
+        """
+        return self._administer(run_id, "cancel", {"reason": reason}, actor_id, lambda state: state.status.is_terminal)
+
+    def retry(self, run_id: str, *, actor_id: str | None = None) -> RunState:
+        """Let a failed run go on from the node that failed, as a new step under a new idempotency key; then `tick` it.
+
+        Raises `WrongStatus` for a run that has not failed.
+        """
+
+        def check(state: Folded) -> bool:
+            if state.status is not RunStatus.FAILED:
+                raise WrongStatus(
+                    f"run {run_id} is {state.status}, so there is nothing to retry",
+                    hint="only a failed run can be retried",
+                    run_id=run_id,
+                    status=state.status.value,
+                )
+            return False
+
+        return self._administer(run_id, "retry", {}, actor_id, check)
+
+    def resolve(
+        self,
+        run_id: str,
+        outcome: EffectOutcome | Literal["retry"],
+        *,
+        wait_id: str | None = None,
+        actor_id: str | None = None,
+    ) -> RunState:
+        """Say what became of an effect in doubt: it completed with a result, it failed, or ``"retry"``: it was not done
+        and is to be done now. Then `tick` the run. Raises `WrongStatus` for a run that is not in doubt.
+        """
+        if isinstance(outcome, EffectOutcome) and outcome.status is StepStatus.WAITING:
+            raise UsageError("an effect in doubt is resolved as completed, failed or 'retry', not as waiting")
+        if not isinstance(outcome, EffectOutcome) and outcome != "retry":
+            raise UsageError(f"an effect in doubt is resolved by an EffectOutcome or 'retry', not by {outcome!r}")
+        body: JsonDict = {"verdict": "retry"}
+        if isinstance(outcome, EffectOutcome):
+            body = {"verdict": outcome.status.value, "result": plain(outcome.result, "result"), "error": outcome.error}
+        state = self._open(run_id).state
+        parked = next((wait for wait in state.waits if wait.parked and wait_id in (None, wait.wait_id)), None)
+        if parked is None:
+            raise WrongStatus(
+                f"run {run_id} is {state.status} and not in doubt",
+                hint="runs in doubt wait with reason 'job' and a key that begins with 'doubt:' or 'poison:'",
+                run_id=run_id,
+                status=state.status.value,
+            )
+        return self._administer(run_id, "resolve", {**body, "wait_id": parked.wait_id}, actor_id, lambda state: False)
+
+    def update_limits(
+        self, run_id: str, updates: Mapping[str, JsonValue], *, actor_id: str | None = None
+    ) -> RunState:
+        """Change limits in the run's ``vars["_limits"]``; unknown keys are ignored."""
+        body = cast(JsonDict, plain(dict(updates), "updates"))
+        return self._administer(run_id, "limits", body, actor_id, lambda state: False)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def get_state(self, run_id: str) -> RunState:
+        """Where a run stands; a copy. Raises `UnknownRun` (a KeyError)."""
+        opened = self._open(run_id)
+        state = copy_view(opened.state)
+        self._remember(opened.journal)
+        return state
+
+    def get_ledger(self, run_id: str) -> list[JsonDict]:
+        """The steps of a run as `StepRecord` dicts, oldest first: ``started`` for each decision, and a row per outcome.
+
+        Each has ``kind`` and ``seq`` of its record and the hashed text in ``header``. Empty for an unknown run.
+        """
+        return ledger_rows(self._store.ledger(run_id))
+
+    def find(self, query: RunQuery | None = None, **conditions: Any) -> Page:
+        """The heads of runs that match. ``conditions``: fields of `RunQuery`; ``status`` may be one word."""
+        status = conditions.get("status")
+        if isinstance(status, str):
+            conditions["status"] = (str(status),)
+        if "tags" in conditions:
+            conditions["tags"] = tuple(conditions["tags"])
+        return self._store.find(structs.replace(query or RunQuery(), **conditions))
+
+    def get_limit_status(self, run_id: str) -> JsonDict:
+        """How much of its limits a run has used, in numbers and percentages."""
+        return limit_status(self.get_state(run_id).vars, self.config)
+
+    def check_limits(self, run: RunState | str) -> list[LimitWarning]:
+        """The limits that are near or passed."""
+        state = self.get_state(run) if isinstance(run, str) else run
+        return limit_warnings(state.vars, self.config)
+
+    # -- how -----------------------------------------------------------------------------------------------------------
+
+    def _settle(self, run_id: str, attempt: Callable[[Opened], RunState | None]) -> RunState:
+        """Load the run and try, again while others are quicker, until ``lease_wait_s`` has passed."""
+        self._check_open()
+        check_id(run_id, "run_id")
+        deadline = time.monotonic() + self._rules.lease_wait_s
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                state = attempt(self._open(run_id))
+                if state is not None:
+                    return state
+                continue
+            except _TryAgain as again:
+                if time.monotonic() >= deadline:
+                    raise again.error from None
+            time.sleep(pause_s)
+            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+
+    def _advance(
+        self, opened: Opened, workflow: WorkflowLike, max_steps: int, *messages: Message
+    ) -> RunState | None:
+        """Drive a loaded run; None: there is more to do. Raises `_TryAgain` where somebody else holds it or was first."""
+        state, head = opened.state, opened.head
+        spec = self._code_for(state, workflow)
+        now = self._store.now()
+        in_doubt = state.status is RunStatus.RUNNING and head.wake_at is not None and head.wake_at > now
+        inbox = [message for message in opened.stored.messages if message.kind in ENGINE_MESSAGES]
+        wakes = state.wake_at(now)
+        if not messages and not inbox and (in_doubt or wakes is None or wakes > now):
+            return self._result(opened.journal, "in_doubt" if in_doubt else None)
+        if head.held:
+            raise WrongStatus(f"run {head.run_id} is {head.held}", hint="unpause it first", run_id=head.run_id)
+        if spec is None and (state.status is RunStatus.RUNNING or messages):
+            spec = self._registry_get(state.workflow_id, state.workflow_version)
+        drive, lease = self._drive_for(opened, spec, max_steps, messages)
+        self._run(drive, lease)
+        if drive.unseen:
+            return None
+        if state.status is RunStatus.RUNNING and drive.stopped == "max_steps":
+            log.info("run %s made %d steps and can go on: tick it again", state.run_id, max_steps)
+        return self._result(opened.journal, drive.stopped)
+
+    def _result(self, journal: Journal, stopped: Literal["max_steps", "in_doubt"] | None) -> RunState:
+        state = copy_view(journal.state)
+        state.stopped = stopped
+        self._remember(journal)
+        return state
+
+    def _drive_for(
+        self, opened: Opened, spec: WorkflowSpec | None, max_steps: int, messages: Sequence[Message]
+    ) -> tuple[Drive, Lease]:
+        head = opened.head
+        grace = self._started.pop(head.run_id, None)
+        leased = head.owner is not None and head.lease_until is not None and head.lease_until > self._store.now()
+        if leased and head.owner != grace:
+            raise _TryAgain(
+                Leased(
+                    f"run {head.run_id} is held by {head.owner} until {instant_text(cast(Instant, head.lease_until))}",
+                    hint="wait for it, or let the lease run out if that process is dead",
+                    run_id=head.run_id,
+                    owner=head.owner,
+                    until=head.lease_until,
+                )
+            )
+        lease = Lease(self._next_owner(), head.run_id, head.lease_until or Instant(0))
+        policy = self.effect_policy
+        drive = Drive(
+            Terms(
+                handlers=self._handlers,
+                now=self._store.now,
+                context=self._context,
+                lease_s=self._rules.lease_s,
+                max_claims=self._rules.max_claims,
+                key_of=None
+                if policy is None
+                else lambda run, node, effect: policy.idempotency_key(run=run, node_id=node, effect=effect),
+            ),
+            opened.journal,
+            head,
+            owner=lease.owner,
+            workflow=spec,
+            messages=opened.stored.messages,
+            inbox_mark=opened.stored.inbox_mark,
+            own_messages=messages,
+            max_steps=max_steps,
+            take_from=grace,
+            cancelled=lambda: lease.cancelled,
+        )
+        return drive, lease
+
+    def _run(self, drive: Drive, lease: Lease) -> None:
+        """Answer a drive's requests until it is done."""
+        moves = drive.advance()
+        answer: object = None
+        try:
+            while True:
+                request = moves.send(answer)
+                answer = self._answer(request, lease)
+        except StopIteration:
+            return
+        except (Conflict, Leased) as error:
+            if drive.performed or drive.committed:
+                raise
+            raise _TryAgain(error) from error  # nothing was done yet: somebody else was a little quicker
+        finally:
+            for path in drive.journal.missed:
+                log.warning("a change of %s was missed by the delta and recorded after all; please report this", path)
+            drive.journal.missed.clear()
+
+    def _answer(self, request: Request, lease: Lease) -> object:
+        if isinstance(request, Commit):
+            return self._commit(request)
+        if isinstance(request, Perform):
+            with self._renewer.keep(lease):
+                return perform(request)
+        if isinstance(request, Claim):
+            anything = Runnable()
+            heads = self._store.claim(
+                owner=request.owner, lease_s=self._rules.lease_s, can_run=anything, run_id=request.run_id
+            )
+            return heads[0] if heads else None
+        if isinstance(request, LookInside):
+            return self._store.load(request.run_id, after=request.after)
+        assert isinstance(request, Deliver)
+        message = self._message(request.run_id, request.message_id, request.kind, request.payload, None)
+        self._store.deliver([message])
+        return None
+
+    def _administer(
+        self,
+        run_id: str,
+        kind: str,
+        body: JsonDict,
+        actor_id: str | None,
+        nothing_to_do: Callable[[Folded], bool],
+    ) -> RunState:
+        """Record an operator's word: in a commit of its own where nobody holds the run, else by a message to its holder."""
+        message = self._message(run_id, f"{kind}:{os.urandom(8).hex()}", kind, body, actor_id)
+
+        def attempt(opened: Opened) -> RunState:
+            if nothing_to_do(opened.state):
+                return self._result(opened.journal, None)
+            try:
+                drive, lease = self._drive_for(opened, None, 0, [message])
+                self._run(drive, lease)
+            except _TryAgain as again:
+                if not isinstance(again.error, Leased):
+                    raise
+                self._store.deliver([message])
+                return self._result(self._open(run_id).journal, None)
+            if message.id in drive.refused:
+                raise WrongStatus(f"run {run_id}: {drive.refused[message.id]}", run_id=run_id)
+            return self._result(opened.journal, None)
+
+        return self._settle(run_id, attempt)
+
+    def _commit(self, commit: Commit) -> CommitResult:
+        result = self._store.commit([commit])[0]
+        if not isinstance(result.error, OutcomeUnknown):
+            return result
+        # It landed if, and only if, the run is at the hash that this commit would give it.
+        stored = self._store.load(commit.run_id, after=commit.expect.length)
+        if stored is None or stored.head.head_hash != commit.head_hash or not commit.records:
+            return result
+        head = stored.head
+        return CommitResult(
+            run_id=commit.run_id, epoch=head.epoch, lease_until=head.lease_until, wake_at=head.wake_at, unseen=True
+        )
+
+    def _open(self, run_id: str) -> Opened:
+        """The run as it is now; a state from before is carried on where it is still on the ledger's way."""
+        with self._lock:
+            journal = self._cache.pop(run_id, None)
+        known = journal.state if journal is not None and not journal.pending else None
+        stored = self._store.load(run_id, after=known.length if known else 0)
+        if stored is None:
+            raise UnknownRun(f"no run {run_id!r} in this store", hint="`art runs` lists those there are", run_id=run_id)
+        if known and not _continues(known, stored):
+            known, stored = None, self._store.load(run_id) or stored
+        if known is None or journal is None:
+            checkpoint = stored.checkpoint
+            state = open_checkpoint(run_id, checkpoint) if checkpoint else Folded(run_id=run_id, workflow_id="")
+            journal = Journal(state, self._salts)
+            journal.checkpoint_bytes = len(checkpoint.state) if checkpoint else 0
+        journal.follow(stored.records)
+        return Opened(stored.head, journal, stored)
+
+    def _remember(self, journal: Journal) -> None:
+        with self._lock:
+            self._cache[journal.state.run_id] = journal
+            self._cache.move_to_end(journal.state.run_id)
+            if len(self._cache) > CACHED_RUNS:
+                self._cache.popitem(last=False)
+
+    def _message(self, run_id: str, message_id: str, kind: str, body: JsonDict, actor_id: str | None) -> Message:
+        with self._lock:
+            self._counter += 1
+            seq = self._counter
+        return Message(
+            run_id=run_id,
+            id=message_id,
+            nonce=os.urandom(16).hex(),
+            sender=self._name,
+            seq=seq,
+            kind=kind,
+            payload=encode_json(body),
+            actor_id=actor_id,
+            sent_at=self._store.now(),
+        )
+
+    def _next_owner(self) -> str:
+        with self._lock:
+            self._counter += 1
+            return f"{self._name}/{self._counter}"
+
+    def _code_for(self, state: Folded, workflow: WorkflowLike) -> WorkflowSpec | None:
+        """The code for a run: what was given, if it is its own; else what the registry knows."""
+        if isinstance(workflow, str):
+            workflow = self._registry_get(workflow, state.workflow_version)
+        if workflow is None:
+            registry = self.workflow_registry
+            return registry.get(state.workflow_id, state.workflow_version) if registry is not None else None
+        if (workflow.workflow_id, workflow.version) != (state.workflow_id, state.workflow_version):
+            raise WorkflowMismatch(
+                f"run {state.run_id} belongs to workflow {state.workflow_id!r} version {state.workflow_version!r}, "
+                f"the code given to {workflow.workflow_id!r} version {workflow.version!r}",
+                hint="give the workflow that started it",
+                run_id=state.run_id,
+                workflow_id=state.workflow_id,
+            )
+        return workflow
+
+    def _registry_get(self, workflow_id: str, version: str | None = None) -> WorkflowSpec:
+        return (self.workflow_registry or WorkflowRegistry()).get_or_raise(workflow_id, version)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed("this runtime was closed", hint="open another one")
+
+
+ENGINE_MESSAGES = frozenset(("cancel", "resume", "resolve", "outcome", "limits", "retry"))
+
+
+class _TryAgain(Exception):
+    """Somebody else holds the run or was first, and nothing was done here."""
+
+    def __init__(self, error: Conflict | Leased) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Salts:
+    """Random bytes, asked of the system in large pieces and cut up."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._pool = b""
+        self._used = 0
+
+    def __call__(self, count: int) -> bytes:
+        with self._lock:
+            if self._used + count > len(self._pool) or self._pid != os.getpid():  # a fork must not repeat its parent's
+                self._pool, self._used, self._pid = os.urandom(max(4096, count)), 0, os.getpid()
+            self._used += count
+            return self._pool[self._used - count : self._used]
+
+
+def perform(request: Perform) -> Performed:
+    """Call a handler in this thread; what it raises is part of the answer."""
+    try:
+        if request.hook == "reconcile":
+            assert request.spec.reconcile is not None
+            returned: object = request.spec.reconcile(request.run, request.effect, request.ctx)
+        else:
+            returned = request.spec.handler(request.run, request.effect, request.ctx)
+        if inspect.iscoroutine(returned):
+            returned = asyncio.run(returned)
+        return Performed(returned=returned)
+    except BaseException as error:
+        return Performed(raised=error)
+
+
+def check_id(value: object, name: str) -> str:
+    """An id or key: text of 1–1,024 characters without NUL and lone surrogates. Raises `InvalidId`."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS or "\0" in value:
+        shown = repr(value) if not isinstance(value, str) or len(value) < 80 else f"text of {len(value)} characters"
+        raise InvalidId(f"{name} must be text of 1–{MAX_ID_CHARS} characters without NUL, not {shown}", name=name)
+    plain(value, name)
+    return value
+
+
+def _continues(known: Folded, stored: StoredRun) -> bool:
+    """Whether what was loaded follows the state that we held: it may have been replaced by a backup."""
+    if stored.head.length == known.length:
+        return stored.head.head_hash == known.head_hash
+    if stored.head.length < known.length or stored.checkpoint is not None or not stored.records:
+        return False
+    return open_record(stored.records[0]).header.get("prev") == known.head_hash
+
+
+def _open_wait(state: Folded, wait_key: str | None, wait_id: str | None) -> Wait:
+    if not state.waits:
+        raise NotWaiting(
+            f"run {state.run_id} is {state.status} and waits for nothing",
+            hint="look at its state: it may have gone on already",
+            run_id=state.run_id,
+            status=state.status.value,
+        )
+    for wait in state.waits:
+        if wait_id == wait.wait_id or (wait_id is None and wait_key in (None, wait.wait_key)):
+            return wait
+    raise UnknownWait(
+        f"run {state.run_id} does not wait for {wait_id or wait_key!r}",
+        hint="it waits for " + ", ".join(f"{wait.wait_key!r} (id {wait.wait_id})" for wait in state.waits),
+        run_id=state.run_id,
+        wait_key=wait_key,
+    )
+
+
+def _pair(run_store: object, ledger_store: object) -> Store:
+    if run_store is None or ledger_store is None:
+        raise UsageError(
+            "a Runtime needs a store",
+            hint="open_runtime('sqlite:///runs.db'), Runtime(store=…), or Runtime(run_store=…, ledger_store=…)",
+        )
+    return cast(Store, import_module(__package__).pair_store(run_store, ledger_store))

@@ -1,0 +1,116 @@
+"""The ledger as rows of steps: what `get_ledger` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from .codec import OpenedRecord, open_record, thaw
+from .codec.record import header_line
+from .errors import LedgerCorrupt
+from .journal import Decision, Folded, fold_record, settle_payload
+from .models import Instant, JsonDict, JsonValue, StepStatus, instant_text
+from .retry import step_key
+
+OUTCOMES = {
+    "completed": StepStatus.COMPLETED,
+    "finished": StepStatus.COMPLETED,
+    "stepped": StepStatus.COMPLETED,
+    "failed": StepStatus.FAILED,
+    "waiting": StepStatus.WAITING,
+}
+"""Kinds that end a step or park it, and the status of their row."""
+
+
+def ledger_rows(records: Iterable[bytes]) -> list[JsonDict]:
+    """A `StepRecord` dict per decision (``started``) and per outcome, and one for every other record, in order.
+
+    Rows carry ``kind``, ``seq`` and ``header`` (the hashed text) beside the fields of `StepRecord`; ``status`` is None for
+    records that are no step. The ledger is folded on the way, so damage raises `LedgerCorrupt`.
+    """
+    state: Folded | None = None
+    rows: list[JsonDict] = []
+    for data in records:
+        record = open_record(data)
+        state = state or Folded(run_id=cast(str, record.header.get("run")), workflow_id="")
+        before = state.decision
+        fold_record(state, record)
+        rows.append(_row(state, before, record, header_line(data)))
+    return rows
+
+
+def _row(state: Folded, before: Decision | None, record: OpenedRecord, header_text: str) -> JsonDict:
+    header: dict[str, Any] = record.header
+    kind = header["kind"]
+    decision = state.decision if kind == "decided" else before
+    step = header.get("step")
+    at = instant_text(Instant(header["at"]))
+    if decision is None and kind in ("completed", "waiting"):
+        raise LedgerCorrupt(f"record {header['seq']} of run {state.run_id} is an outcome of no open decision")
+    concerns = decision is not None and decision.step == step
+    started = kind == "decided"
+    return {
+        "run_id": state.run_id,
+        "step_id": f"{state.run_id}:{step}" if step is not None else None,
+        "node_id": header.get("node", decision.node if concerns and decision else state.node),
+        "status": StepStatus.STARTED.value if started else _status(kind),
+        "effect": _effect(state, decision) if concerns and decision else None,
+        "result": _result(state, kind, record),
+        "error": _error(kind, record),
+        "started_at": instant_text(decision.at) if concerns and decision else at,
+        "ended_at": None if started else at,
+        "actor_id": header.get("by", state.actor_id),
+        "session_id": state.session_id,
+        "attempt": header.get("attempt", 1),
+        "idempotency_key": (decision.key or step_key(state.run_id, decision.step)) if concerns and decision else None,
+        "prev_hash": header["prev"] or None,
+        "record_hash": record.record_hash,
+        "signature": record.signature,
+        "kind": kind,
+        "seq": header["seq"],
+        "header": header_text,
+    }
+
+
+def _status(kind: str) -> str | None:
+    status = OUTCOMES.get(kind)
+    return status.value if status else None
+
+
+def _effect(state: Folded, decision: Decision) -> JsonDict:
+    if decision is state.decision:
+        settle_payload(state)
+    return {"type": decision.effect, "payload": thaw(decision.payload), "result_key": decision.result_key}
+
+
+def _result(state: Folded, kind: str, record: OpenedRecord) -> JsonValue:
+    header: dict[str, Any] = record.header
+    for field in ("outcome", "output", "answer", "evidence", "value"):
+        if field in header:
+            return thaw(record.values[header[field]])
+    if kind == "waiting" and state.waits:
+        wait = state.waits[0]
+        return {
+            "wait": {
+                "reason": wait.reason.value,
+                "wait_key": wait.wait_key,
+                "until": None if wait.until is None else instant_text(wait.until),
+                "resume_to_node": wait.resume_to_node,
+                "result_key": wait.result_key,
+                "prompt": wait.prompt,
+                "choices": cast(JsonValue, wait.choices),
+                "allow_free_text": wait.allow_free_text,
+                "details": thaw(wait.details),
+            }
+        }
+    return None
+
+
+def _error(kind: str, record: OpenedRecord) -> JsonValue:
+    """The text of what went wrong; the whole of it, traceback included, stands in the record."""
+    header: dict[str, Any] = record.header
+    for field in ("error", "cause"):
+        if field in header:
+            error = record.values[header[field]]
+            return error.get("message") if isinstance(error, dict) else error
+    return None

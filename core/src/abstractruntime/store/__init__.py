@@ -1,0 +1,1 @@
+"""Stores: the contract a backend fulfils, and the in-memory reference."""

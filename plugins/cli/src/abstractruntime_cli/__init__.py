@@ -1,0 +1,3 @@
+"""Command line of AbstractRuntime: `abstractruntime`, short `art`."""
+
+abstractruntime_plugin_api = 1
