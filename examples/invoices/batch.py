@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -22,12 +22,13 @@ class FolderInUse(Exception):
 class Batch:
     """What the demo knows of itself; everything else stands in the runs.
 
-    `name`: also the beginning of the run ids. `letters`, `store`: where they are. `crash_shown`: whether the worker has
-    been killed. `finished`: whether the proof was given.
+    `name`: also the beginning of the run ids. `letters`, `store`: where they are. `files`: the letters' names.
+    `crash_shown`: whether the worker has been killed. `finished`: whether the proof was given.
     """
 
     name: str
     letters: str
+    files: tuple[str, ...]
     store: str
     crash_shown: bool = False
     finished: bool = False
@@ -57,24 +58,25 @@ def sole_use(folder: Path) -> Iterator[None]:
 def load_batch(folder: Path) -> Batch | None:
     """Return the batch of the last call, None when there was none."""
     try:
-        return Batch(**json.loads((folder / _NOTE).read_text(encoding="utf-8")))
+        noted = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    return Batch(**{**noted, "files": tuple(noted["files"])})
 
 
 def new_batch(folder: Path, letters: Path, store: str) -> Batch:
-    """Begin a batch, named after the time."""
+    """Begin a batch of the `*.txt` files in `letters`, named after the time."""
     name = f"invoices-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    return save_batch(folder, Batch(name=name, letters=str(letters.resolve()), store=store))
+    files = tuple(sorted(file.name for file in letters.glob("*.txt")))
+    return save_batch(folder, Batch(name=name, letters=str(letters), files=files, store=store))
 
 
-def save_batch(folder: Path, batch: Batch, **changes: bool) -> Batch:
-    """Note the batch with `changes`, all or nothing, and return it."""
-    changed = replace(batch, **changes)
+def save_batch(folder: Path, batch: Batch) -> Batch:
+    """Note the batch, all or nothing, and return it."""
     draft = folder / f"{_NOTE}.new"
     with draft.open("w", encoding="utf-8") as file:
-        json.dump(asdict(changed), file, indent=2)
+        json.dump(asdict(batch), file, indent=2)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(folder / _NOTE)
-    return changed
+    return batch

@@ -28,7 +28,10 @@ _TOTAL = re.compile(
     r"|\bthat makes\b|\bcomes to\b",
     re.IGNORECASE,
 )
-_SUBTOTAL = re.compile(r"sub-? ?total|total (?:ht|net|excl)|zwischensumme|nettobetrag|sous-total|小計", re.IGNORECASE)
+_SUBTOTAL = re.compile(
+    r"sub-? ?total|total (?:ht|net|excl)|net amount|zwischensumme|summe netto|nettobetrag|sous-total|小計",
+    re.IGNORECASE,
+)
 _INCLUDED = re.compile(r"\b(?:included|including|davon|enthalten|dont)\b|\bincl\.", re.IGNORECASE)
 
 # The first that matches says what a letter is; the strong words count where a line begins with them, since an
@@ -39,7 +42,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("quotation", r"\bnot an invoice\b|keine rechnung|^\W*(?:quotation|estimate|pro ?forma|angebot|devis)\b"),
         ("credit note", r"^\W*(?:credit note|gutschrift|note de crédit|avoir)\b"),
         ("reminder", r"^\W*(?:\w+ )?(?:reminder|mahnung|zahlungserinnerung|rappel)\b"),
-        ("invoice", r"\binvoice\b|\brechnung\b|\bfacture\b|請求書|\bfaktura\b"),
+        ("invoice", r"\b(?:invoice|rechnung|facture|faktura|factura|fattura)\b|請求書"),
     )
 )
 

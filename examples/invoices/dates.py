@@ -43,7 +43,7 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 _DAYS = re.compile(
-    r"\bnet(?:to)?\s*(?P<a>\d{1,3})\b|\b(?P<b>\d{1,3})\s*(?:days|tagen?|jours|dagar)\b",
+    r"\bnet(?:to)?\s?(?P<a>\d{1,3})\b(?![.,]\d)|\b(?P<b>\d{1,3})\s*(?:days|tagen?|jours|dagar)\b",
     re.IGNORECASE,
 )
 _PAYMENT = re.compile(
@@ -54,7 +54,7 @@ _PAYMENT = re.compile(
 _DUE = re.compile(
     r"\bdue\b|\bpay(?:able|ment)?\b[^.]{0,20}\b(?:by|before)\b|\b(?:settle|paid|pay|transfer)\b.{0,40}\bby\b"
     r"|on or before|fällig|zahlbar bis|bis (?:zum|spätestens)|überweisen .{0,40}bis"
-    r"|échéance|avant le|支払期限|förfallodatum",
+    r"|échéance|avant le|支払期限|förfallodatum|vencimiento|scadenza",
     re.IGNORECASE | re.DOTALL,
 )
 _ISSUED = re.compile(

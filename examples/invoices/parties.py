@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from dates import blank_dates
 from money import find_amounts
 
+# The short ones only as they are usually written: "as" and "co" are words, too.
 _LEGAL_FORM = re.compile(
-    r"\b(?:ltd|limited|llc|llp|inc|corp|plc|pvt\.? ltd|gmbh|ag|kg|ohg|ug|sarl|sas|sa|bv|nv|ab|as|oy|k\.k|co)\b\.?",
-    re.IGNORECASE,
+    r"\b(?:(?i:ltd|limited|llc|llp|inc|corp|plc|pvt\.? ltd|gmbh|ohg|sarl|sas|k\.k|s\.l|s\.p\.a|s\.r\.l)"
+    r"|AG|KG|UG|SA|BV|NV|AB|AS|Oy|OY|Co|CO)\b\.?"
 )
 # Words that are never part of a sender's name, in the languages of the letters we expect.
 _HEADING = re.compile(
     r"\b(?:invoice|credit note|reminder|quotation|rechnung|gutschrift|mahnung|angebot|facture|avoir|devis|faktura"
     r"|total|subtotal|sub-total|gesamtbetrag|zwischensumme|betrag|summe|amount|description|qty|menge|terms|date|datum"
-    r"|dear|sehr geehrter?|guten tag|hello|hi|thanks?|regards|yours|wishes|grüßen|grüsse|remerciements|all the best"
-    r"|payment|tax|mwst|gst|tva|igst)\b|請求|品名|支払",
+    r"|dear|sehr geehrter?|guten tag|hello|hi|thanks?|cheers|regards|yours|wishes|grüßen|grüsse|remerciements"
+    r"|all the best|payment|tax|mwst|gst|tva|igst)\b|請求|品名|支払",
     re.IGNORECASE,
 )
 _RECIPIENT = re.compile(
@@ -91,7 +92,7 @@ def _names_in(line: str) -> list[str]:
 
 def _as_name(cell: str) -> str | None:
     """Trim a cell to the name in it; None when it is a sentence, a heading, an address or a figure."""
-    name = re.split(r",\s+(?!(?:Inc|Ltd|LLC|Co)\b)", cell.strip())[0].strip(" ,;:-").removesuffix(")")
+    name = re.split(r",\s+(?!(?:Inc|Ltd|LLC|Co)\b)", cell.strip())[0].strip(" ,;:-()")
     if not 3 <= len(name) <= 50 or re.search(r"\d|@", name) or _HEADING.search(name):
         return None
     if re.search(r"[.!?]$", name) and not _LEGAL_FORM.search(name.split()[-1]):

@@ -28,7 +28,9 @@ scalars = st.one_of(
 )
 keys = st.sampled_from(["a", "b", "c", "d", "é", "", "a.b", "0"])
 trees = st.recursive(
-    scalars, lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(keys, inner, max_size=4)), max_leaves=12
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(keys, inner, max_size=4)),
+    max_leaves=12,
 )
 states = st.dictionaries(keys, trees, max_size=5)
 moves = st.lists(st.tuples(st.integers(0, 22), st.integers(0, 10**6), trees), max_size=6)
@@ -40,7 +42,9 @@ def mutate(draft: dict[str, Any], move: tuple[int, int, Any]) -> None:
     node: Any = draft
     while True:  # walk down by the digits of `where`
         where, choice = divmod(where, 7)
-        children = [child for child in (node.values() if isinstance(node, dict) else node) if isinstance(child, (dict, list))]
+        children = [
+            child for child in (node.values() if isinstance(node, dict) else node) if isinstance(child, (dict, list))
+        ]
         if choice == 0 or not children:
             break
         node = children[choice % len(children)]
@@ -77,7 +81,9 @@ def _mutate_dict(draft: dict[str, Any], node: dict[str, Any], what: int, where: 
             node.clear()
             node.update(reversed(list(kept.items())))
         case 11 if isinstance(node.get(name), (int, bool)):
-            node[name] = not node[name] if isinstance(node[name], int) and node[name] in (0, 1) else float(node[name] % 1000)
+            node[name] = (
+                not node[name] if isinstance(node[name], int) and node[name] in (0, 1) else float(node[name] % 1000)
+            )
 
 
 def _mutate_list(draft: dict[str, Any], node: list[Any], what: int, where: int, value: Any) -> None:
@@ -116,7 +122,9 @@ def journal_of(state: dict[str, Any]) -> Journal:
 
 @given(states, st.lists(st.tuples(moves, trees), min_size=1, max_size=5))
 @settings(max_examples=300)
-def test_every_prefix_of_the_ledger_folds_to_the_bytes_that_the_node_left(state: dict[str, Any], steps: list[Any]) -> None:
+def test_every_prefix_of_the_ledger_folds_to_the_bytes_that_the_node_left(
+    state: dict[str, Any], steps: list[Any]
+) -> None:
     journal = journal_of(state)
     seen = [encode(journal.state.vars)]
     assert seen[0] == encode(state)

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
         WaitReason,
         WaitState,
     )
+    from .opening import open_runtime, open_store
     from .retry import DefaultEffectPolicy, EffectPolicy, NoRetryPolicy, RetryPolicy, compute_idempotency_key
-    from .runtime import Runtime, open_runtime, open_store
+    from .runtime import Runtime
     from .store.contract import RunQuery, Store
     from .workflow import NodeHandler, RunContext, WorkflowRegistry, WorkflowSpec
 
@@ -100,6 +101,9 @@ __all__ = [
     "verify_ledger_chain",
 ]
 
+_ADAPTERS = ("ledger_store_view", "pair_store", "run_store_view")
+"""No public names: `runtime` asks the package for what stands in a layer above it."""
+
 # Where each public name is. Those that `__all__` lacks belong to a plugin or to a part that is not built yet: a star
 # import must not fail for their sake.
 _PLACES = {
@@ -111,15 +115,17 @@ _PLACES = {
         "abstractruntime.errors": "AbstractRuntimeError EffectError FatalError RateLimited RetryableError",
         # `RunState` comes by way of `identity`, which gives `RunState.new` its ids and its clock.
         "abstractruntime.identity": "ActorFingerprint RunState",
-        "abstractruntime.legacy.adapter": "ledger_store_view pair_store run_store_view",
+        "abstractruntime.legacy.adapter": "pair_store",
         "abstractruntime.legacy.chain": "verify_ledger_chain",
         "abstractruntime.legacy.stores": "HashChainedLedgerStore InMemoryLedgerStore InMemoryRunStore LedgerStore "
         "QueryableRunStore RunStore",
+        "abstractruntime.legacy.views": "ledger_store_view run_store_view",
         "abstractruntime.limits": "RuntimeConfig",
         "abstractruntime.models": "Effect EffectType LimitWarning Recovery RunStatus StepPlan StepStatus WaitReason "
         "WaitState",
         "abstractruntime.retry": "DefaultEffectPolicy EffectPolicy NoRetryPolicy RetryPolicy compute_idempotency_key",
-        "abstractruntime.runtime": "Runtime open_runtime open_store",
+        "abstractruntime.opening": "open_runtime open_store",
+        "abstractruntime.runtime": "Runtime",
         "abstractruntime.scheduler": "ScheduledRuntime Scheduler SchedulerStats create_scheduled_runtime",
         "abstractruntime.snapshots": "InMemorySnapshotStore Snapshot SnapshotStore",
         "abstractruntime.store.contract": "RunQuery Store",
@@ -196,4 +202,4 @@ if not TYPE_CHECKING:  # a type checker that saw these would take every misspell
     __getattr__ = _lookup
 
     def __dir__():
-        return sorted({*__all__, *_PLACES} - {"ledger_store_view", "pair_store", "run_store_view"})
+        return sorted({*__all__, *_PLACES}.difference(_ADAPTERS))

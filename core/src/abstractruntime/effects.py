@@ -2,7 +2,7 @@
 
 Two forms of handler are accepted:
 
-- `EffectSpec`: ``handler(run, effect, ctx) -> EffectOutcome``, with its recovery class, time limit and `reconcile` hook.
+- `EffectSpec`: ``handler(run, effect, ctx) -> EffectOutcome`` with its recovery class, time limit and `reconcile`.
 - a bare callable ``handler(run, effect, default_next_node)`` or ``handler(run, effect)``: the form of 0.2. Nobody said
   what may be repeated, so its recovery class is `Recovery.ASK` (the setting ``default_recovery`` lowers that).
 
@@ -109,10 +109,14 @@ class EffectContext(Struct, kw_only=True):
 
 
 class EffectHandler(Protocol):
+    """Acts. What it raises is the effect's failure; ``run`` is a draft, ``effect.payload`` a copy."""
+
     def __call__(self, run: RunState, effect: Effect, ctx: EffectContext, /) -> EffectOutcome: ...
 
 
 class ReconcileHook(Protocol):
+    """Asks the other side what became of an effect. It may take long; it must not change anything."""
+
     def __call__(self, run: RunState, effect: Effect, ctx: EffectContext, /) -> Reconciled: ...
 
 
@@ -158,7 +162,10 @@ def bind_handlers(
     handlers: Mapping[str, HandlerLike] | None, *, undeclared: Recovery = Recovery.ASK
 ) -> dict[str, EffectSpec]:
     """Each handler as an `EffectSpec`, looked at once, at registration. Raises `InvalidHandler` naming the type."""
-    return {str(effect_type): _bind(str(effect_type), handler, undeclared) for effect_type, handler in (handlers or {}).items()}
+    return {
+        str(effect_type): _bind(str(effect_type), handler, undeclared)
+        for effect_type, handler in (handlers or {}).items()
+    }
 
 
 def _bind(effect_type: str, handler: HandlerLike, undeclared: Recovery) -> EffectSpec:
@@ -194,4 +201,3 @@ def _seed_form(effect_type: str, handler: Callable[..., EffectOutcome]) -> Effec
         hint="handler(run, effect, default_next_node), or EffectSpec(handler=…) with handler(run, effect, ctx)",
         effect_type=effect_type,
     )
-

@@ -1,7 +1,7 @@
 """The engine: one run, advanced step by step. Sans-IO.
 
 A `Drive` advances a run: *decide* (visit a node), *commit*, *perform* (let a handler act), and again. It does no I/O
-itself: it is a generator that yields requests (`Commit`, `Perform`, `Claim`, `LookInside`, `Deliver`) and is sent their
+itself: it is a generator that yields requests (`Commit`, and those of `requests`) and is sent their
 answers, so a thread, an event loop or a worker with many runs can drive it. Time and randomness come in as functions.
 
 What holds at each point:
@@ -16,38 +16,19 @@ What holds at each point:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.json import decode as decode_json
 
-from .codec import draft_of, open_record
-from .effects import EffectContext, EffectOutcome, EffectSpec, Reconciled
-from .errors import (
-    Conflict,
-    InvalidHandler,
-    InvalidPlan,
-    Leased,
-    UsageError,
-)
+from .codec import draft_of
+from .effects import EffectContext, EffectSpec, Reconciled
+from .errors import Conflict, InvalidHandler, InvalidPlan, Leased, UsageError
+from .inbox import TAKEN_IN, record_message
 from .journal import Decision, Folded, Header, Journal
-from .limits import limits_update
-from .models import (
-    Effect,
-    Instant,
-    JsonDict,
-    JsonValue,
-    Recovery,
-    RunState,
-    RunStatus,
-    StepPlan,
-    StepStatus,
-    WaitReason,
-    WaitState,
-    instant_text,
-    parse_instant,
-)
+from .models import Effect, Instant, JsonDict, Recovery, RunState, RunStatus, StepPlan, WaitReason, instant_text
+from .outcomes import attempt_field, newest_outcome, record_outcome, said_by_reconcile
 from .plans import check_plan, next_after
+from .requests import Claim, Deliver, LookInside, Perform, Performed
 from .retry import step_key
 from .store.contract import Commit, CommitResult, Fence, Message, RunHead, StoredRun
 from .views import describe_error, view
@@ -59,48 +40,7 @@ MAX_PENDING_BYTES = 65_536
 """Pure transitions ride in the next commit, up to here."""
 
 
-class Perform(Struct, frozen=True, kw_only=True):
-    """Call ``spec.handler`` (or ``spec.reconcile``) with run, effect and context. Answer: `Performed`."""
-
-    spec: EffectSpec
-    run: RunState
-    effect: Effect
-    ctx: EffectContext
-    hook: Literal["handler", "reconcile"] = "handler"
-
-
-class Performed(Struct, frozen=True):
-    """What the call returned, or what it raised."""
-
-    returned: object = None
-    raised: BaseException | None = None
-
-
-class Claim(Struct, frozen=True):
-    """Claim this run if it is due. Answer: its head, or None."""
-
-    run_id: str
-    owner: str
-
-
-class LookInside(Struct, frozen=True):
-    """Load the run behind ``after``. Answer: `StoredRun`."""
-
-    run_id: str
-    after: int
-
-
-class Deliver(Struct, frozen=True):
-    """Deliver a message to this run. Answer: None."""
-
-    run_id: str
-    message_id: str
-    kind: str
-    payload: JsonDict
-
-
 Request: TypeAlias = "Commit | Perform | Claim | LookInside | Deliver"
-Answer: TypeAlias = "CommitResult | Performed | RunHead | StoredRun | None"
 Moves: TypeAlias = Generator[Request, Any, None]
 
 
@@ -158,6 +98,7 @@ class Drive:
         self._take_from = take_from
         self._messages = list(messages)
         self._mark = inbox_mark
+        self._told_mark: bytes | None = None
         self._own = list(own_messages)
         self._taken_own: list[Message] = []
         self._consumed: list[str] = []
@@ -174,6 +115,8 @@ class Drive:
         """Go on until the run waits, ends, has used its steps, or cannot go on by itself; then release it."""
         self._take_in()
         while self.stopped is None and self.workflow is not None:
+            if self._cancelled():  # the lease was lost, or a message asks to cancel: know it before deciding anything
+                yield from self._look_inside()
             if self.state.status is RunStatus.RUNNING:
                 if self.state.decision is not None:
                     yield from self._act(self.state.decision)
@@ -190,81 +133,19 @@ class Drive:
     def _take_in(self) -> None:
         """Record what the messages say. What they ask for and is not possible any more is noted, and said to nobody."""
         for message in self._messages:
-            if self._record_message(message):
+            if message.kind in TAKEN_IN:  # others stay in the inbox
+                self._record_message(message)
                 self._consumed.append(message.id)
         self._messages = []
         for message in self._own:
-            if self._record_message(message):
-                self._taken_own.append(message)
+            self._record_message(message)
+            self._taken_own.append(message)
         self._own = []
 
-    def _record_message(self, message: Message) -> bool:
-        """Whether the message is of a kind that the engine takes in; others stay in the inbox."""
-        take = _MESSAGES.get(message.kind)
-        if take is None:
-            return False
-        why = take(self, message, decode_json(message.payload))
+    def _record_message(self, message: Message) -> None:
+        why = record_message(self.journal, self.terms.now(), message)
         if why is not None:
             self.refused[message.id] = why
-            self._write("noted", {"note": "refused", "message": message.id, "why": why, **_by(message)})
-        return True
-
-    def _cancel(self, message: Message, payload: Any) -> str | None:
-        if self.state.status.is_terminal:
-            return f"the run is {self.state.status} already"
-        self._fresh = None
-        reason = payload.get("reason")
-        operands = [("cause", reason)] if reason is not None else []
-        self._write("cancelled", {"message": message.id, **_by(message)}, operands)
-        return None
-
-    def _resume(self, message: Message, payload: Any) -> str | None:
-        wait = next((wait for wait in self.state.waits if wait.wait_id == payload["wait_id"]), None)
-        if wait is None:
-            return f"wait {payload['wait_id']} is not open"
-        if wait.parked:
-            return f"wait {wait.wait_id} is no question: the run is parked ({wait.parked}); resolve it"
-        fields: Header = {"id": wait.wait_id, "message": message.id, **_by(message)}
-        self._write("resumed", fields, [("answer", payload["payload"])])
-        return None
-
-    def _resolve(self, message: Message, payload: Any) -> str | None:
-        wait = next((wait for wait in self.state.waits if wait.wait_id == payload["wait_id"]), None)
-        decision = self.state.decision
-        if wait is None or not wait.parked or decision is None:
-            return f"wait {payload['wait_id']} is not in doubt"
-        fields: Header = {"step": decision.step, "message": message.id, "resolves": wait.wait_id, **_by(message)}
-        if payload["verdict"] == "completed":
-            self._write("completed", fields, [("outcome", payload.get("result"))])
-        elif payload["verdict"] == "failed":
-            self._write("failed", fields, [("error", {"code": "resolved", "message": payload.get("error")})])
-        else:
-            self._write("reopened", {**fields, "attempt": self.state.attempts + 1})
-        return None
-
-    def _outcome(self, message: Message, payload: Any) -> str | None:
-        """The outcome that a fenced-off owner still held."""
-        decision = self.state.decision
-        if decision is None or decision.step != payload["step"]:
-            self._write("noted", {"note": "late_outcome", "message": message.id}, [("value", payload)])
-            return None
-        fields: Header = {"step": decision.step, "message": message.id, "late": True}
-        field = "error" if "error" in payload else "outcome"
-        self._write("failed" if field == "error" else "completed", fields, [(field, payload[field])])
-        return None
-
-    def _limit(self, message: Message, payload: Any) -> str | None:
-        draft = draft_of(self.state.vars)
-        limits = draft.setdefault("_limits", {})
-        limits.update(limits_update(limits, payload))
-        self.journal.write_delta("limited", self.terms.now(), {"message": message.id, **_by(message)}, draft)
-        return None
-
-    def _retry(self, message: Message, payload: Any) -> str | None:
-        if self.state.status is not RunStatus.FAILED:
-            return f"the run is {self.state.status}, not failed"
-        self._write("retried", {"message": message.id, **_by(message)})
-        return None
 
     # -- deciding ------------------------------------------------------------------------------------------------------
 
@@ -278,16 +159,17 @@ class Drive:
         run.step += 1
         try:
             plan = check_plan(workflow, node, handler(run, self.terms.context), run)
-        except Exception as error:  # whatever user code raises is the run's failure, not the driver's
+        except Exception as error:  # noqa: BLE001  # whatever user code raises is the run's failure, not the driver's
             self._record_failed_visit(node, error)
         else:
             try:
                 self._record_plan(workflow, node, plan, run)
             except UsageError as error:  # what it decided cannot be stored, or nobody here can do it
                 self._record_failed_visit(node, error)
-        if len(self.journal.pending) >= MAX_PENDING_RECORDS or sum(map(len, self.journal.pending)) >= MAX_PENDING_BYTES:
-            if self.state.decision is None:
-                yield from self._commit()
+        if (self.state.decision is None and self.journal.pending_bytes >= MAX_PENDING_BYTES) or (
+            self.state.decision is None and len(self.journal.pending) >= MAX_PENDING_RECORDS
+        ):
+            yield from self._commit()
 
     def _record_failed_visit(self, node: str, error: Exception) -> None:
         self._write("failed", {"node": node, "step": self.state.step + 1}, [("error", describe_error(error))])
@@ -299,11 +181,10 @@ class Drive:
         elif plan.effect is None:
             self._write_delta("stepped", {**fields, "next": plan.next_node}, run)
         else:
-            self._record_decision(workflow, node, plan, plan.effect, run, fields)
+            self._record_decision(workflow, plan, plan.effect, run)
 
-    def _record_decision(
-        self, workflow: WorkflowSpec, node: str, plan: StepPlan, effect: Effect, run: RunState, fields: Header
-    ) -> None:
+    def _record_decision(self, workflow: WorkflowSpec, plan: StepPlan, effect: Effect, run: RunState) -> None:
+        node = self.state.node
         spec = self.terms.handlers.get(effect.type)
         if spec is None:
             raise InvalidPlan(
@@ -313,7 +194,9 @@ class Drive:
                 effect_type=str(effect.type),
             )
         timeout_s = effect.timeout_s if effect.timeout_s is not None else spec.timeout_s
-        fields |= {
+        fields: Header = {
+            "node": node,
+            "step": self.state.step + 1,
             "effect": str(effect.type),
             "next": next_after(workflow, node, effect, spec, plan),
             "recovery": spec.recovery_of(effect).value,
@@ -339,14 +222,11 @@ class Drive:
             self._steps_left -= 1
         elif spec is not BUILT_IN.get(decision.effect):
             yield from self._commit()
-            if self.state.decision is not decision:  # cancelled by a message that came with the commit
-                return
-        assert spec is not None
-        yield from self._perform(decision, spec)
+        if spec is not None and self.state.decision is decision:  # a message that came with the commit may cancel it
+            yield from self._perform(decision, spec)
 
     def _perform(self, decision: Decision, spec: EffectSpec) -> Moves:
-        draft = draft_of(self.state.vars)
-        request = self._request(decision, spec, draft)
+        request = self._request(decision, spec)
         if spec is BUILT_IN.get(decision.effect):
             performed = _call(request)
         else:
@@ -354,14 +234,16 @@ class Drive:
             performed = yield request
         self._fresh = None
         if performed.raised is not None and not isinstance(performed.raised, Exception):
-            self._write("interrupted", {"step": decision.step, **_attempt(request.ctx)})
+            self._write("interrupted", {"step": decision.step, **attempt_field(request.ctx)})
             yield from self._commit(release=True)
             raise performed.raised
-        self._record_outcome(decision, request, performed)
+        record_outcome(self.journal, self.terms.now(), decision, request, performed)
         if spec.costly or not decision.recovery.repeatable:
             yield from self._commit_outcome(decision, request.ctx)
 
-    def _request(self, decision: Decision, spec: EffectSpec, draft: dict[str, Any], hook: Any = "handler") -> Perform:
+    def _request(
+        self, decision: Decision, spec: EffectSpec, hook: Literal["handler", "reconcile"] = "handler"
+    ) -> Perform:
         state = self.state
         effect = Effect(type=decision.effect, payload=self.journal.payload(), result_key=decision.result_key)
         ctx = EffectContext(
@@ -376,55 +258,15 @@ class Drive:
             now=self.terms.now(),
             cancelled=self._cancelled,
         )
-        return Perform(spec=spec, run=view(state, draft), effect=effect, ctx=ctx, hook=hook)
+        return Perform(spec=spec, run=view(state, draft_of(state.vars)), effect=effect, ctx=ctx, hook=hook)
 
     def _attempt(self, decision: Decision) -> int:
         """Attempts that ended stand in the ledger; one whose owner died left only the claim that followed it."""
         return 1 + self.state.attempts + max(0, self._claims - decision.idle)
 
-    def _record_outcome(self, decision: Decision, request: Perform, performed: Performed) -> None:
-        fields: Header = {"step": decision.step, **_attempt(request.ctx)}
-        error: BaseException | str | None = performed.raised
-        outcome = performed.returned
-        if error is None and not isinstance(outcome, EffectOutcome):
-            error = InvalidHandler(
-                f"the handler for effect {decision.effect!r} returned {type(outcome).__name__}, not an EffectOutcome",
-                hint="return EffectOutcome.completed(result), .waiting(wait) or .failed(error)",
-            )
-        elif isinstance(outcome, EffectOutcome):
-            try:
-                if outcome.status is StepStatus.COMPLETED:
-                    return self._write_delta("completed", fields, request.run, [("outcome", outcome.result)])
-                if outcome.status is StepStatus.WAITING and outcome.wait is not None:
-                    return self._record_wait(decision, fields, outcome.wait, request.run)
-                error = outcome.error or "the handler said that the effect failed, and not why"
-            except UsageError as refused:  # what it returned cannot be stored
-                error = refused
-        described = describe_error(error) if isinstance(error, BaseException) else {"code": "effect_failed", "message": str(error)}
-        self._write("failed", fields, [("error", described)])
-
-    def _record_wait(self, decision: Decision, fields: Header, wait: WaitState, run: RunState) -> None:
-        fields |= {"id": f"w{self.state.length + 1}", "reason": WaitReason(wait.reason).value, "wait_key": wait.wait_key or ""}
-        if wait.until is not None:
-            fields["until"] = parse_instant(wait.until)
-        if wait.resume_to_node is not None and wait.resume_to_node != decision.next_node:
-            fields["next"] = wait.resume_to_node
-        if wait.result_key is not None and wait.result_key != decision.result_key:
-            fields["result_key"] = wait.result_key
-        operands: list[tuple[str, object]] = []
-        if self.terms.handlers[decision.effect] is not BUILT_IN.get(decision.effect):  # theirs stands in the payload
-            said = {
-                "prompt": wait.prompt,
-                "choices": wait.choices,
-                "allow_free_text": wait.allow_free_text,
-                "details": wait.details,
-            }
-            operands.append(("wait", said))
-        self._write_delta("waiting", fields, run, operands)
-
     def _commit_outcome(self, decision: Decision, ctx: EffectContext) -> Moves:
         """Commit the outcome of what must not be done twice. An owner who was fenced off leaves it as a message."""
-        outcome = _outcome_of(self.journal.pending)
+        outcome = newest_outcome(self.journal.pending)
         try:
             yield from self._commit(release=self._ends_here())
         except (Conflict, Leased):
@@ -499,20 +341,20 @@ class Drive:
             "claims": self._claims,
         }
         if decision.recovery is Recovery.RECONCILE and spec.reconcile is not None:
-            request = self._request(decision, spec, draft_of(self.state.vars), "reconcile")
+            request = self._request(decision, spec, "reconcile")
             performed: Performed = yield request
             if performed.raised is not None and not isinstance(performed.raised, Exception):
                 yield from self._commit(release=True)
                 raise performed.raised
             verdict = performed.returned
             if isinstance(verdict, Reconciled) and verdict.verdict == "done":
-                fields: Header = {"step": decision.step, "reconciled": True, **_attempt(request.ctx)}
+                fields: Header = {"step": decision.step, "reconciled": True, **attempt_field(request.ctx)}
                 self._write_delta("completed", fields, request.run, [("outcome", verdict.result)])
                 yield from self._commit_outcome(decision, request.ctx)
                 return False
             if isinstance(verdict, Reconciled) and verdict.verdict == "not_done":
                 return (yield from self._reopen(decision))
-            evidence["reconcile"] = _said_of(verdict, performed.raised)
+            evidence["reconcile"] = said_by_reconcile(verdict, performed.raised)
         self._park(decision, "doubt", evidence)
         return False
 
@@ -555,7 +397,7 @@ class Drive:
             take_from=self._take_from,
             lease_s=self._lease_wish(release, now),
             wake_at=wake_at if wake_at is not None else self._wake_wish(release, now),
-            inbox_mark=self._mark,
+            inbox_mark=self._mark if self._mark != self._told_mark else None,
             messages=tuple(self._taken_own),
             consumed=tuple(self._consumed),
             checkpoint=checkpoint,
@@ -568,10 +410,18 @@ class Drive:
         self.lease_until, self._wake_at = result.lease_until, result.wake_at
         self._projected = shape
         self._claims = 0 if records else self._claims
-        self._taken_own, self._consumed = [], []
+        self._taken_own, self._consumed, self._told_mark = [], [], self._mark
         self.unseen = result.unseen
         if result.unseen and not release:
             yield from self._look_inside()
+
+    def surrender(self) -> Commit | None:
+        """What gives the run back if the drive is broken off: what is pending is dropped, what is committed stays."""
+        if not self._holds:
+            return None
+        return Commit(
+            run_id=self.state.run_id, owner=self.owner, expect=self._fence, lease_s=0, wake_at=self.terms.now()
+        )
 
     def _look_inside(self) -> Moves:
         stored: StoredRun = yield LookInside(self.state.run_id, self.state.length)
@@ -586,7 +436,7 @@ class Drive:
         running_out = self.lease_until is None or self.lease_until - now < lease_s * 500_000
         return lease_s if running_out or not self._holds else None
 
-    def _wake_wish(self, release: bool, now: Instant) -> Instant | None | UnsetType:
+    def _wake_wish(self, release: bool, now: Instant) -> Instant | UnsetType | None:
         if release:
             return self.state.wake_at(now)
         # While it is held the run must be due at once if its holder dies.
@@ -594,7 +444,8 @@ class Drive:
 
     def _shape(self) -> tuple[object, ...]:
         state = self.state
-        return (state.status, state.since, state.workflow_version, *(wait.wait_id for wait in state.waits))
+        waits = state.waits and tuple(wait.wait_id for wait in state.waits)
+        return (state.status, state.since, state.workflow_version, waits)
 
     def _write(self, kind: str, fields: Header, operands: Sequence[tuple[str, object]] = ()) -> None:
         self.journal.write_delta(kind, self.terms.now(), fields, None, operands=operands)
@@ -610,47 +461,9 @@ class Drive:
         self.journal.write_delta(kind, self.terms.now(), fields, run.vars, operands=operands, payload=payload)
 
 
-_MESSAGES: dict[str, Callable[[Drive, Message, Any], str | None]] = {
-    "cancel": Drive._cancel,
-    "resume": Drive._resume,
-    "resolve": Drive._resolve,
-    "outcome": Drive._outcome,
-    "limits": Drive._limit,
-    "retry": Drive._retry,
-}
-"""Kinds of messages and what each does: None, or why it is refused."""
-
-
 def _call(request: Perform) -> Performed:
     """Call a handler that does no I/O."""
     try:
         return Performed(returned=request.spec.handler(request.run, request.effect, request.ctx))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # as in every handler: its failure is the effect's
         return Performed(raised=error)
-
-
-def _attempt(ctx: EffectContext) -> Header:
-    return {"attempt": ctx.attempt} if ctx.attempt > 1 else {}
-
-
-def _by(message: Message) -> Header:
-    return {"by": message.actor_id} if message.actor_id else {}
-
-
-def _outcome_of(pending: Sequence[bytes]) -> JsonDict:
-    """The result or error that the newest outcome among these records holds; {} where it is a wait."""
-    for data in reversed(pending):
-        record = open_record(data)
-        for field in ("outcome", "error"):
-            if field in record.header:
-                return {field: record.values[cast(int, record.header[field])]}
-    return {}
-
-
-def _said_of(verdict: object, raised: BaseException | None) -> JsonValue:
-    """What the reconcile hook said, for a person to read."""
-    if raised is not None:
-        return describe_error(raised)
-    if isinstance(verdict, Reconciled):
-        return verdict.evidence
-    return f"the reconcile hook returned {type(verdict).__name__}, not a Reconciled"

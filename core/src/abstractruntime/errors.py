@@ -71,7 +71,9 @@ class AbstractRuntimeError(Exception):
         values = self.__dict__.get("values", {})
         if name in values:
             return values[name]
-        raise AttributeError(f"{type(self).__name__} has no value {name!r}; it has {', '.join(sorted(values)) or 'none'}")
+        raise AttributeError(
+            f"{type(self).__name__} has no value {name!r}; it has {', '.join(sorted(values)) or 'none'}"
+        )
 
     # KeyError shows its argument's repr; ours are sentences whatever built-in they also inherit.
     def __str__(self) -> str:

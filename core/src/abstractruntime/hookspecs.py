@@ -65,15 +65,17 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class LLMClientSpec(Struct, frozen=True, kw_only=True):
     """How a plugin offers an LLM client.
 
-    ``name``: what the client is chosen by. ``open(options)``: makes the client; ``options`` is an instance of
-    ``options_model``, made from ``[plugin.<word>]`` and the environment, or None where there is no model. ``summary``:
+    ``name``: what the client is chosen by. ``open(options)``: makes the client, when a run first needs it; ``options``
+    is an instance of the options model, made from ``[plugin.<word>]`` and the environment, so that a required option
+    that is not set is an error there; None where there is no model. ``options_model``: a pydantic model, the class or
+    ``"module:Name"``, which is imported only when it is needed; a plugin has one for all that it offers. ``summary``:
     one line for `art plugins`.
     """
 
     name: str
     open: Callable[[object], LLMClient]
     summary: str
-    options_model: type | None = None
+    options_model: type | str | None = None
 
 
 class ToolSourceSpec(Struct, frozen=True, kw_only=True):
@@ -82,7 +84,7 @@ class ToolSourceSpec(Struct, frozen=True, kw_only=True):
     name: str
     open: Callable[[object], ToolSource]
     summary: str
-    options_model: type | None = None
+    options_model: type | str | None = None
 
 
 class CodecSpec(Struct, frozen=True, kw_only=True):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from .errors import AbstractRuntimeError
 from .models import Instant
@@ -15,72 +13,68 @@ log = logging.getLogger("abstractruntime.leases")
 
 
 class Lease:
-    """A drive's hold on its run while a handler works. ``cancelled``: the handler's outcome is not wanted any more."""
+    """A drive's hold on its run. ``cancelled``: the outcome of what it does is not wanted any more."""
 
     __slots__ = ("cancelled", "held_until", "owner", "run_id")
 
-    def __init__(self, owner: str, run_id: str, held_until: Instant) -> None:
+    def __init__(self, owner: str, run_id: str) -> None:
         self.owner = owner
         self.run_id = run_id
-        self.held_until = held_until
+        self.held_until = Instant(0)
         self.cancelled = False
 
 
 class Renewer:
-    """Renews every ``lease_s / 3`` seconds. Starts its thread with the first lease that is kept."""
+    """Renews every ``lease_s / 3`` seconds what is kept. Its thread starts with the first lease that is."""
 
     def __init__(self, store: Store, lease_s: float) -> None:
         self._store = store
         self._lease_s = lease_s
         self._kept: dict[str, Lease] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._closed = False
 
-    @contextmanager
-    def keep(self, lease: Lease) -> Iterator[Lease]:
-        """Keep this lease while the block runs."""
-        with self._changed:
-            self._kept[lease.owner] = lease
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._renew_all, name="abstractruntime-leases", daemon=True)
-                self._thread.start()
-            elif len(self._kept) == 1:
-                self._changed.notify()
-        try:
-            yield lease
-        finally:
-            with self._changed:
-                self._kept.pop(lease.owner, None)
+    def keep(self, lease: Lease) -> None:
+        """Keep this lease from now on."""
+        self._kept[lease.owner] = lease
+        if self._thread is None or not self._thread.is_alive():
+            with self._lock:
+                if self._thread is None or not self._thread.is_alive():  # first, or in a child after a fork
+                    self._thread = threading.Thread(target=self._renew_all, name="abstractruntime-leases", daemon=True)
+                    self._thread.start()
+
+    def drop(self, lease: Lease) -> None:
+        """Keep it no longer."""
+        self._kept.pop(lease.owner, None)
 
     def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        """End the thread."""
+        self._closed.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
 
     def _renew_all(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or bool(self._kept))
-                if self._closed:
-                    return
-                self._changed.wait_for(lambda: self._closed, timeout=self._lease_s / 3)
-                if self._closed:
-                    return
-                kept = list(self._kept.values())
-            for lease in kept:
+        # It wakes also while nothing is kept: waking it for each effect would cost a thread switch per step.
+        while not self._closed.wait(self._lease_s / 3):
+            for lease in list(self._kept.values()):
                 self._renew(lease)
 
     def _renew(self, lease: Lease) -> None:
+        now = self._store.now()
+        if not lease.held_until:
+            lease.held_until = Instant(now + round(self._lease_s * 1_000_000))
         try:
             unseen = self._store.renew(lease.owner, self._lease_s)
-            lease.held_until = Instant(self._store.now() + round(self._lease_s * 1_000_000))
+            lease.held_until = Instant(now + round(self._lease_s * 1_000_000))
             if any(head.run_id == lease.run_id for head in unseen):
-                stored = self._store.load(lease.run_id)
-                lease.cancelled |= stored is None or stored.head.owner != lease.owner
-                lease.cancelled |= stored is not None and any(message.kind == "cancel" for message in stored.messages)
+                self._look(lease)
         except AbstractRuntimeError as error:
             log.warning("the lease of run %s could not be renewed: %s", lease.run_id, error)
             lease.cancelled |= self._store.now() > lease.held_until
+
+    def _look(self, lease: Lease) -> None:
+        """Whether what came in asks to cancel."""
+        stored = self._store.load(lease.run_id)
+        if stored is None or any(message.kind == "cancel" for message in stored.messages):
+            lease.cancelled = True

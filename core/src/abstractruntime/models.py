@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import ClassVar, Literal, NewType, TypeAlias
 
 from .errors import InvalidInstant, UsageError
 
-JsonValue: TypeAlias = "str | int | float | bool | None | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 JsonDict: TypeAlias = dict[str, JsonValue]
 
 Instant = NewType("Instant", int)
@@ -37,7 +38,13 @@ def instant_of(moment: datetime) -> Instant:
 
 def instant_text(instant: Instant) -> str:
     """ISO 8601 in UTC with six digits: ``2026-01-31T12:00:00.000000+00:00``. Sorts like the instant."""
-    return (_EPOCH + instant * _MICROSECOND).isoformat(timespec="microseconds")
+    second, microsecond = divmod(instant, 1_000_000)
+    return f"{_second_text(second)}.{microsecond:06d}+00:00"
+
+
+@lru_cache(maxsize=256)
+def _second_text(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).replace(tzinfo=None).isoformat()
 
 
 def parse_instant(value: str | datetime) -> Instant:
@@ -56,6 +63,8 @@ def parse_instant(value: str | datetime) -> Instant:
 
 
 class RunStatus(StrEnum):
+    """Where a run stands."""
+
     RUNNING = "running"
     WAITING = "waiting"
     COMPLETED = "completed"
@@ -72,6 +81,8 @@ _TERMINAL = frozenset((RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLE
 
 
 class WaitReason(StrEnum):
+    """What kind of answer a wait is for. ``job``: somebody else's work, an operator's included."""
+
     EVENT = "event"
     UNTIL = "until"
     USER = "user"
@@ -91,6 +102,8 @@ class EffectType(StrEnum):
 
 
 class StepStatus(StrEnum):
+    """The status of a row of the ledger."""
+
     STARTED = "started"
     COMPLETED = "completed"
     WAITING = "waiting"

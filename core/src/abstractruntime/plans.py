@@ -13,12 +13,16 @@ from .workflow import WorkflowSpec
 def check_plan(workflow: WorkflowSpec, node: str, plan: object, run: RunState) -> StepPlan:
     """The plan, if it is one that can be followed. Raises `InvalidPlan` naming workflow, node and what is wrong."""
     if not isinstance(plan, StepPlan):
-        raise _invalid(workflow, node, f"returned {type(plan).__name__}, not a StepPlan", "return StepPlan(node_id=…, …)")
-    if not isinstance(run.vars, dict):
-        raise _invalid(workflow, node, f"left run.vars as {type(run.vars).__name__}", "run.vars must stay a dict")
-    if plan.complete_output is not None:
-        if not isinstance(plan.complete_output, dict):
-            kind = type(plan.complete_output).__name__
+        raise _invalid(
+            workflow, node, f"returned {type(plan).__name__}, not a StepPlan", "return StepPlan(node_id=…, …)"
+        )
+    left: object = run.vars
+    if not isinstance(left, dict):
+        raise _invalid(workflow, node, f"left run.vars as {type(left).__name__}", "run.vars must stay a dict")
+    output: object = plan.complete_output
+    if output is not None:
+        if not isinstance(output, dict):
+            kind = type(output).__name__
             raise _invalid(workflow, node, f"completes with {kind}", "complete_output must be a dict")
         return plan
     if plan.effect is None:
@@ -30,22 +34,34 @@ def check_plan(workflow: WorkflowSpec, node: str, plan: object, run: RunState) -
 
 def _check_effect(workflow: WorkflowSpec, node: str, effect: object, run: RunState) -> None:
     if not isinstance(effect, Effect):
-        raise _invalid(workflow, node, f"asks for {type(effect).__name__}, not an Effect", "effect=Effect(type=…, payload={…})")
-    if not isinstance(effect.type, str) or not effect.type:
-        raise _invalid(workflow, node, f"asks for an effect of type {effect.type!r}", "an effect's type is text")
-    if not isinstance(effect.payload, dict):
-        kind = type(effect.payload).__name__
-        raise _invalid(workflow, node, f"asks for effect {effect.type!r} with a payload of type {kind}", "payload must be a dict")
+        raise _invalid(
+            workflow, node, f"asks for {type(effect).__name__}, not an Effect", "effect=Effect(type=…, payload={…})"
+        )
+    effect_type: object = effect.type
+    payload: object = effect.payload
+    result_key: object = effect.result_key
+    if not isinstance(effect_type, str) or not effect_type:
+        raise _invalid(workflow, node, f"asks for an effect of type {effect_type!r}", "an effect's type is text")
+    if not isinstance(payload, dict):
+        kind = type(payload).__name__
+        raise _invalid(
+            workflow, node, f"asks for effect {effect.type!r} with a payload of type {kind}", "payload must be a dict"
+        )
     if effect.timeout_s is not None and not effect.timeout_s > 0:
-        raise _invalid(workflow, node, f"gives effect {effect.type!r} timeout_s {effect.timeout_s!r}", "more than 0 seconds")
-    if effect.result_key is None:
+        raise _invalid(
+            workflow, node, f"gives effect {effect.type!r} timeout_s {effect.timeout_s!r}", "more than 0 seconds"
+        )
+    if result_key is None:
         return
-    if not isinstance(effect.result_key, str) or not all(effect.result_key.split(".")):
-        raise _invalid(workflow, node, f"has result_key {effect.result_key!r}", "a dotted path like 'context.answer'")
-    blocked = blocked_dotted(run.vars, effect.result_key)
+    if not isinstance(result_key, str) or not all(result_key.split(".")):
+        raise _invalid(workflow, node, f"has result_key {result_key!r}", "a dotted path like 'context.answer'")
+    blocked = blocked_dotted(run.vars, result_key)
     if blocked is not None:
         raise _invalid(
-            workflow, node, f"wants its result at {effect.result_key!r}, but vars.{blocked} is no dict", "choose another result_key"
+            workflow,
+            node,
+            f"wants its result at {result_key!r}, but vars.{blocked} is no dict",
+            "choose another result_key",
         )
 
 
@@ -65,10 +81,15 @@ def _check_next(workflow: WorkflowSpec, node: str, next_node: object, missing: s
         raise _invalid(workflow, node, missing, "give next_node, or complete_output to end the run")
     if next_node not in workflow.nodes:
         known = ", ".join(sorted(workflow.nodes))
-        raise _invalid(workflow, node, f"leads to node {next_node!r}, which the workflow does not have", f"its nodes: {known}")
+        raise _invalid(
+            workflow, node, f"leads to node {next_node!r}, which the workflow does not have", f"its nodes: {known}"
+        )
 
 
 def _invalid(workflow: WorkflowSpec, node: str, what: str, hint: str) -> InvalidPlan:
     return InvalidPlan(
-        f"node {node!r} of workflow {workflow.workflow_id!r} {what}", hint=hint, workflow_id=workflow.workflow_id, node_id=node
+        f"node {node!r} of workflow {workflow.workflow_id!r} {what}",
+        hint=hint,
+        workflow_id=workflow.workflow_id,
+        node_id=node,
     )

@@ -1,133 +1,56 @@
 """The façade: start runs, drive them in the caller's thread, answer, cancel, look.
 
-A `Runtime` owns no truth: everything it knows stands in its store. Several runtimes, in one process or in many, may work
-on one store at the same time; leases and fences keep them apart.
+A `Runtime` owns no truth: everything it knows stands in its store. Several runtimes, in one process or in many, may
+work on one store at the same time; leases and fences keep them apart.
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
 import os
-import threading
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Literal, Self, TypeAlias, cast
 
-from msgspec import Struct, structs
-from msgspec.json import encode as encode_json
+from msgspec import structs
 
-from .codec import open_record, plain
+from .codec import plain
 from .config import RuntimeSettings
+from .driver import Driver, TryAgain
 from .effects import EffectOutcome, EffectSpec, HandlerLike, bind_handlers
-from .engine import Claim, Deliver, Drive, LookInside, Perform, Performed, Request, Terms
 from .errors import (
     Conflict,
     InvalidId,
     Leased,
     NotWaiting,
-    OutcomeUnknown,
     StoreClosed,
-    UnknownRun,
     UnknownWait,
     UsageError,
     WorkflowMismatch,
     WrongStatus,
 )
+from .handlers import Handlers
 from .identity import new_run_id
-from .journal import Folded, Journal, Wait, open_checkpoint
-from .leases import Lease, Renewer
+from .inbox import TAKEN_IN
+from .journal import Folded, Journal, Wait
 from .limits import RuntimeConfig, limit_status, limit_warnings
-from .models import (
-    Instant,
-    JsonDict,
-    JsonValue,
-    LimitWarning,
-    RunState,
-    RunStatus,
-    StepStatus,
-    instant_text,
-)
+from .loading import Loader, Opened
+from .models import JsonDict, JsonValue, LimitWarning, RunState, RunStatus, StepStatus
 from .retry import EffectPolicy
 from .steps import ledger_rows
-from .store.contract import (
-    MAX_ID_CHARS,
-    Commit,
-    CommitResult,
-    Fence,
-    Message,
-    Page,
-    Runnable,
-    RunHead,
-    RunQuery,
-    Store,
-    StoredRun,
-)
+from .store.contract import MAX_ID_CHARS, Message, Page, RunQuery, Store
 from .views import copy_view
-from .waits import BUILT_IN
-from .workflow import RunContext, WorkflowRegistry, WorkflowSpec
+from .workflow import DefaultRunContext, RunContext, WorkflowRegistry, WorkflowSpec
 
 log = logging.getLogger("abstractruntime")
 
 WorkflowLike: TypeAlias = "WorkflowSpec | str | None"
 
-CACHED_RUNS = 128
 FIRST_PAUSE_S = 0.005
 LONGEST_PAUSE_S = 0.2
-
-
-class DefaultRunContext:
-    """What a node gets beside the run: the store's time."""
-
-    def __init__(self, now: Callable[[], Instant]) -> None:
-        self._now = now
-
-    def now_iso(self) -> str:
-        return instant_text(self._now())
-
-
-class Handlers(Mapping[str, EffectSpec]):
-    """Effect handlers by type: those given, then those of plugins, then the built-in ones. Plugins are asked when the
-    first effect comes up that was not given."""
-
-    def __init__(
-        self, given: Mapping[str, EffectSpec], of_plugins: Callable[[], Mapping[str, EffectSpec]] | None = None
-    ) -> None:
-        self._given = given
-        self._of_plugins = of_plugins
-        self._all: Mapping[str, EffectSpec] | None = None if of_plugins else {**BUILT_IN, **given}
-
-    def _whole(self) -> Mapping[str, EffectSpec]:
-        if self._all is None:
-            assert self._of_plugins is not None
-            self._all = {**BUILT_IN, **self._of_plugins(), **self._given}
-        return self._all
-
-    def __getitem__(self, effect_type: str) -> EffectSpec:
-        return self._given[effect_type] if effect_type in self._given else self._whole()[effect_type]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._whole())
-
-    def __len__(self) -> int:
-        return len(self._whole())
-
-
-class Opened(Struct):
-    """A run as loaded: the store's part, the journal, and what lies in its inbox."""
-
-    head: RunHead
-    journal: Journal
-    stored: StoredRun
-
-    @property
-    def state(self) -> Folded:
-        return self.journal.state
 
 
 class Runtime:
@@ -152,7 +75,7 @@ class Runtime:
         *,
         store: Store | None = None,
         settings: RuntimeSettings | None = None,
-        plugin_handlers: Callable[[], Mapping[str, EffectSpec]] | None = None,
+        plugin_handlers: Callable[[Mapping[str, EffectSpec]], Mapping[str, EffectSpec]] | None = None,
         owns_store: bool = False,
     ) -> None:
         self._store = store if store is not None else _pair(run_store, ledger_store)
@@ -160,19 +83,18 @@ class Runtime:
         self._owns_store = owns_store
         self._rules = settings or RuntimeSettings()
         given = bind_handlers(effect_handlers, undeclared=self._rules.default_recovery)
-        self._handlers = Handlers(given, plugin_handlers)
         self.workflow_registry = workflow_registry
         self.artifact_store = artifact_store
         self.effect_policy = effect_policy
         self.config = config or RuntimeConfig()
-        self._context = context or DefaultRunContext(self._store.now)
-        self._name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"
-        self._lock = threading.Lock()
-        self._counter = 0
-        self._started: dict[str, str] = {}
-        self._cache: OrderedDict[str, Journal] = OrderedDict()
-        self._salts = _Salts()
-        self._renewer = Renewer(self._store, self._rules.lease_s)
+        self._loader = Loader(self._store)
+        self._driver = Driver(
+            self._store,
+            self._rules,
+            Handlers(given, plugin_handlers),
+            context or DefaultRunContext(self._store.now),
+            lambda: self.effect_policy,
+        )
         self._closed = False
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -197,7 +119,7 @@ class Runtime:
         if self._closed:
             return
         self._closed = True
-        self._renewer.close()
+        self._driver.close()
         if self._owns_store:
             self._store.close()
 
@@ -214,7 +136,7 @@ class Runtime:
             warnings.warn(f"{self!r} was left open: use `with`, or close()", ResourceWarning, stacklevel=2)
 
     def __repr__(self) -> str:
-        return f"<Runtime {self._name} on {self._store!r}>"
+        return f"<Runtime {self._driver.name} on {self._store!r}>"
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
@@ -234,8 +156,8 @@ class Runtime:
     ) -> str:
         """Begin a run and return its id. Nothing runs yet: `tick` it, or leave it to the workers.
 
-        The run stays with this runtime for ``start_grace_s`` seconds. Raises `InvalidValue` naming the path of a value in
-        ``vars`` that JSON cannot hold, `DuplicateRun` for a ``run_id`` that exists; nothing is written then.
+        The run stays with this runtime for ``start_grace_s`` seconds. Raises `InvalidValue` naming the path of a value
+        in ``vars`` that JSON cannot hold, `DuplicateRun` for a ``run_id`` that exists; nothing is written then.
         """
         self._check_open()
         spec = self._registry_get(workflow) if isinstance(workflow, str) else workflow
@@ -254,31 +176,14 @@ class Runtime:
             "partition": partition_key,
             "tags": labels or None,
         }
-        journal = Journal(Folded(run_id=run_id, workflow_id=spec.workflow_id), self._salts)
+        journal = self._loader.new(run_id, spec.workflow_id)
         seeded = dict(vars or {})
         if not isinstance(seeded.get("_limits"), dict):
             seeded["_limits"] = self.config.to_limits_dict()
         present = {name: value for name, value in fields.items() if value is not None}
         journal.write_delta("created", now, present, seeded)
-        owner = f"{self._name}/start"
-        grace_s = self._rules.start_grace_s
-        result = self._commit(
-            Commit(
-                run_id=run_id,
-                owner=owner,
-                expect=Fence(length=0),
-                records=journal.take_pending(),
-                head_hash=journal.state.head_hash,
-                projection=journal.state.projection(),
-                lease_s=grace_s,
-                wake_at=now,
-            )
-        )
-        if result.error is not None:
-            raise result.error
-        if grace_s > 0:
-            self._started[run_id] = owner
-        self._remember(journal)
+        self._driver.begin(journal, now, self._rules.start_grace_s)
+        self._loader.keep(journal)
         return run_id
 
     def tick(self, *, workflow: WorkflowLike = None, run_id: str, max_steps: int = 100) -> RunState:
@@ -286,8 +191,8 @@ class Runtime:
 
         ``workflow``: its code; not needed where the registry knows it. A state that could go on says why it does not in
         ``stopped``. A run that nobody has to drive (it waits, or has ended) is returned as it is. Raises `UnknownRun`,
-        `WorkflowMismatch`, `Leased` when somebody else holds the run for longer than ``lease_wait_s``, and `Conflict` when
-        somebody took it over while this call was at work; the run itself is unharmed by all of these.
+        `WorkflowMismatch`, `Leased` when somebody else holds the run for longer than ``lease_wait_s``, and `Conflict`
+        when somebody took it over while this call was at work; the run itself is unharmed by all of these.
         """
         if max_steps < 1:
             raise UsageError(f"max_steps must be 1 or more, not {max_steps}")
@@ -306,10 +211,10 @@ class Runtime:
     ) -> RunState:
         """Answer what a run waits for, and drive it on. An answer counts once.
 
-        ``wait_key``: of the open wait; ``wait_id`` names one of several with the same key. ``payload``: the answer, put at
-        the wait's ``result_key``. Raises `NotWaiting` (the run waits for nothing), `UnknownWait` (it waits for something
-        else; the message says what), `Conflict` (somebody else's answer came first), `InvalidValue` for a payload that is
-        no JSON; nothing is written then.
+        ``wait_key``: of the open wait; ``wait_id`` names one of several with the same key. ``payload``: the answer, put
+        at the wait's ``result_key``. Raises `NotWaiting` (the run waits for nothing), `UnknownWait` (it waits for
+        something else; the message says what), `Conflict` (somebody else's answer came first), `InvalidValue` for a
+        payload that is no JSON; nothing is written then.
         """
         answer = plain(payload, "payload")
         chosen: list[Wait] = []
@@ -326,7 +231,7 @@ class Runtime:
                     wait_id=wait.wait_id,
                 )
             body = {"wait_id": wait.wait_id, "payload": answer}
-            message = self._message(run_id, f"resume:{wait.wait_id}", "resume", body, actor_id)
+            message = self._driver.message(run_id, f"resume:{wait.wait_id}", "resume", body, actor_id)
             return self._advance(opened, workflow, max_steps, message)
 
         return self._settle(run_id, attempt)
@@ -375,7 +280,7 @@ class Runtime:
         body: JsonDict = {"verdict": "retry"}
         if isinstance(outcome, EffectOutcome):
             body = {"verdict": outcome.status.value, "result": plain(outcome.result, "result"), "error": outcome.error}
-        state = self._open(run_id).state
+        state = self._loader.open(run_id).state
         parked = next((wait for wait in state.waits if wait.parked and wait_id in (None, wait.wait_id)), None)
         if parked is None:
             raise WrongStatus(
@@ -386,9 +291,7 @@ class Runtime:
             )
         return self._administer(run_id, "resolve", {**body, "wait_id": parked.wait_id}, actor_id, lambda state: False)
 
-    def update_limits(
-        self, run_id: str, updates: Mapping[str, JsonValue], *, actor_id: str | None = None
-    ) -> RunState:
+    def update_limits(self, run_id: str, updates: Mapping[str, JsonValue], *, actor_id: str | None = None) -> RunState:
         """Change limits in the run's ``vars["_limits"]``; unknown keys are ignored."""
         body = cast(JsonDict, plain(dict(updates), "updates"))
         return self._administer(run_id, "limits", body, actor_id, lambda state: False)
@@ -397,9 +300,9 @@ class Runtime:
 
     def get_state(self, run_id: str) -> RunState:
         """Where a run stands; a copy. Raises `UnknownRun` (a KeyError)."""
-        opened = self._open(run_id)
+        opened = self._loader.open(run_id)
         state = copy_view(opened.state)
-        self._remember(opened.journal)
+        self._loader.keep(opened.journal)
         return state
 
     def get_ledger(self, run_id: str) -> list[JsonDict]:
@@ -409,13 +312,13 @@ class Runtime:
         """
         return ledger_rows(self._store.ledger(run_id))
 
-    def find(self, query: RunQuery | None = None, **conditions: Any) -> Page:
+    def find(self, query: RunQuery | None = None, **conditions: object) -> Page:
         """The heads of runs that match. ``conditions``: fields of `RunQuery`; ``status`` may be one word."""
         status = conditions.get("status")
         if isinstance(status, str):
             conditions["status"] = (str(status),)
         if "tags" in conditions:
-            conditions["tags"] = tuple(conditions["tags"])
+            conditions["tags"] = tuple(cast("Iterable[str]", conditions["tags"]))
         return self._store.find(structs.replace(query or RunQuery(), **conditions))
 
     def get_limit_status(self, run_id: str) -> JsonDict:
@@ -437,25 +340,23 @@ class Runtime:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                state = attempt(self._open(run_id))
+                state = attempt(self._loader.open(run_id))
                 if state is not None:
                     return state
                 continue
-            except _TryAgain as again:
+            except TryAgain as again:
                 if time.monotonic() >= deadline:
                     raise again.error from None
             time.sleep(pause_s)
             pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
 
-    def _advance(
-        self, opened: Opened, workflow: WorkflowLike, max_steps: int, *messages: Message
-    ) -> RunState | None:
-        """Drive a loaded run; None: there is more to do. Raises `_TryAgain` where somebody else holds it or was first."""
+    def _advance(self, opened: Opened, workflow: WorkflowLike, max_steps: int, *messages: Message) -> RunState | None:
+        """Drive a loaded run; None: there is more to do. `TryAgain`: somebody else holds it or was first."""
         state, head = opened.state, opened.head
         spec = self._code_for(state, workflow)
         now = self._store.now()
         in_doubt = state.status is RunStatus.RUNNING and head.wake_at is not None and head.wake_at > now
-        inbox = [message for message in opened.stored.messages if message.kind in ENGINE_MESSAGES]
+        inbox = [message for message in opened.stored.messages if message.kind in TAKEN_IN]
         wakes = state.wake_at(now)
         if not messages and not inbox and (in_doubt or wakes is None or wakes > now):
             return self._result(opened.journal, "in_doubt" if in_doubt else None)
@@ -463,8 +364,7 @@ class Runtime:
             raise WrongStatus(f"run {head.run_id} is {head.held}", hint="unpause it first", run_id=head.run_id)
         if spec is None and (state.status is RunStatus.RUNNING or messages):
             spec = self._registry_get(state.workflow_id, state.workflow_version)
-        drive, lease = self._drive_for(opened, spec, max_steps, messages)
-        self._run(drive, lease)
+        drive = self._driver.drive(opened, spec, max_steps=max_steps, messages=messages)
         if drive.unseen:
             return None
         if state.status is RunStatus.RUNNING and drive.stopped == "max_steps":
@@ -474,88 +374,8 @@ class Runtime:
     def _result(self, journal: Journal, stopped: Literal["max_steps", "in_doubt"] | None) -> RunState:
         state = copy_view(journal.state)
         state.stopped = stopped
-        self._remember(journal)
+        self._loader.keep(journal)
         return state
-
-    def _drive_for(
-        self, opened: Opened, spec: WorkflowSpec | None, max_steps: int, messages: Sequence[Message]
-    ) -> tuple[Drive, Lease]:
-        head = opened.head
-        grace = self._started.pop(head.run_id, None)
-        leased = head.owner is not None and head.lease_until is not None and head.lease_until > self._store.now()
-        if leased and head.owner != grace:
-            raise _TryAgain(
-                Leased(
-                    f"run {head.run_id} is held by {head.owner} until {instant_text(cast(Instant, head.lease_until))}",
-                    hint="wait for it, or let the lease run out if that process is dead",
-                    run_id=head.run_id,
-                    owner=head.owner,
-                    until=head.lease_until,
-                )
-            )
-        lease = Lease(self._next_owner(), head.run_id, head.lease_until or Instant(0))
-        policy = self.effect_policy
-        drive = Drive(
-            Terms(
-                handlers=self._handlers,
-                now=self._store.now,
-                context=self._context,
-                lease_s=self._rules.lease_s,
-                max_claims=self._rules.max_claims,
-                key_of=None
-                if policy is None
-                else lambda run, node, effect: policy.idempotency_key(run=run, node_id=node, effect=effect),
-            ),
-            opened.journal,
-            head,
-            owner=lease.owner,
-            workflow=spec,
-            messages=opened.stored.messages,
-            inbox_mark=opened.stored.inbox_mark,
-            own_messages=messages,
-            max_steps=max_steps,
-            take_from=grace,
-            cancelled=lambda: lease.cancelled,
-        )
-        return drive, lease
-
-    def _run(self, drive: Drive, lease: Lease) -> None:
-        """Answer a drive's requests until it is done."""
-        moves = drive.advance()
-        answer: object = None
-        try:
-            while True:
-                request = moves.send(answer)
-                answer = self._answer(request, lease)
-        except StopIteration:
-            return
-        except (Conflict, Leased) as error:
-            if drive.performed or drive.committed:
-                raise
-            raise _TryAgain(error) from error  # nothing was done yet: somebody else was a little quicker
-        finally:
-            for path in drive.journal.missed:
-                log.warning("a change of %s was missed by the delta and recorded after all; please report this", path)
-            drive.journal.missed.clear()
-
-    def _answer(self, request: Request, lease: Lease) -> object:
-        if isinstance(request, Commit):
-            return self._commit(request)
-        if isinstance(request, Perform):
-            with self._renewer.keep(lease):
-                return perform(request)
-        if isinstance(request, Claim):
-            anything = Runnable()
-            heads = self._store.claim(
-                owner=request.owner, lease_s=self._rules.lease_s, can_run=anything, run_id=request.run_id
-            )
-            return heads[0] if heads else None
-        if isinstance(request, LookInside):
-            return self._store.load(request.run_id, after=request.after)
-        assert isinstance(request, Deliver)
-        message = self._message(request.run_id, request.message_id, request.kind, request.payload, None)
-        self._store.deliver([message])
-        return None
 
     def _administer(
         self,
@@ -565,84 +385,24 @@ class Runtime:
         actor_id: str | None,
         nothing_to_do: Callable[[Folded], bool],
     ) -> RunState:
-        """Record an operator's word: in a commit of its own where nobody holds the run, else by a message to its holder."""
-        message = self._message(run_id, f"{kind}:{os.urandom(8).hex()}", kind, body, actor_id)
+        """Record an operator's word: in a commit of its own where nobody holds the run, else by a message."""
+        message = self._driver.message(run_id, f"{kind}:{os.urandom(8).hex()}", kind, body, actor_id)
 
         def attempt(opened: Opened) -> RunState:
             if nothing_to_do(opened.state):
                 return self._result(opened.journal, None)
             try:
-                drive, lease = self._drive_for(opened, None, 0, [message])
-                self._run(drive, lease)
-            except _TryAgain as again:
+                drive = self._driver.drive(opened, None, messages=[message])
+            except TryAgain as again:
                 if not isinstance(again.error, Leased):
                     raise
                 self._store.deliver([message])
-                return self._result(self._open(run_id).journal, None)
+                return self._result(self._loader.open(run_id).journal, None)
             if message.id in drive.refused:
                 raise WrongStatus(f"run {run_id}: {drive.refused[message.id]}", run_id=run_id)
             return self._result(opened.journal, None)
 
         return self._settle(run_id, attempt)
-
-    def _commit(self, commit: Commit) -> CommitResult:
-        result = self._store.commit([commit])[0]
-        if not isinstance(result.error, OutcomeUnknown):
-            return result
-        # It landed if, and only if, the run is at the hash that this commit would give it.
-        stored = self._store.load(commit.run_id, after=commit.expect.length)
-        if stored is None or stored.head.head_hash != commit.head_hash or not commit.records:
-            return result
-        head = stored.head
-        return CommitResult(
-            run_id=commit.run_id, epoch=head.epoch, lease_until=head.lease_until, wake_at=head.wake_at, unseen=True
-        )
-
-    def _open(self, run_id: str) -> Opened:
-        """The run as it is now; a state from before is carried on where it is still on the ledger's way."""
-        with self._lock:
-            journal = self._cache.pop(run_id, None)
-        known = journal.state if journal is not None and not journal.pending else None
-        stored = self._store.load(run_id, after=known.length if known else 0)
-        if stored is None:
-            raise UnknownRun(f"no run {run_id!r} in this store", hint="`art runs` lists those there are", run_id=run_id)
-        if known and not _continues(known, stored):
-            known, stored = None, self._store.load(run_id) or stored
-        if known is None or journal is None:
-            checkpoint = stored.checkpoint
-            state = open_checkpoint(run_id, checkpoint) if checkpoint else Folded(run_id=run_id, workflow_id="")
-            journal = Journal(state, self._salts)
-            journal.checkpoint_bytes = len(checkpoint.state) if checkpoint else 0
-        journal.follow(stored.records)
-        return Opened(stored.head, journal, stored)
-
-    def _remember(self, journal: Journal) -> None:
-        with self._lock:
-            self._cache[journal.state.run_id] = journal
-            self._cache.move_to_end(journal.state.run_id)
-            if len(self._cache) > CACHED_RUNS:
-                self._cache.popitem(last=False)
-
-    def _message(self, run_id: str, message_id: str, kind: str, body: JsonDict, actor_id: str | None) -> Message:
-        with self._lock:
-            self._counter += 1
-            seq = self._counter
-        return Message(
-            run_id=run_id,
-            id=message_id,
-            nonce=os.urandom(16).hex(),
-            sender=self._name,
-            seq=seq,
-            kind=kind,
-            payload=encode_json(body),
-            actor_id=actor_id,
-            sent_at=self._store.now(),
-        )
-
-    def _next_owner(self) -> str:
-        with self._lock:
-            self._counter += 1
-            return f"{self._name}/{self._counter}"
 
     def _code_for(self, state: Folded, workflow: WorkflowLike) -> WorkflowSpec | None:
         """The code for a run: what was given, if it is its own; else what the registry knows."""
@@ -669,49 +429,6 @@ class Runtime:
             raise StoreClosed("this runtime was closed", hint="open another one")
 
 
-ENGINE_MESSAGES = frozenset(("cancel", "resume", "resolve", "outcome", "limits", "retry"))
-
-
-class _TryAgain(Exception):
-    """Somebody else holds the run or was first, and nothing was done here."""
-
-    def __init__(self, error: Conflict | Leased) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class _Salts:
-    """Random bytes, asked of the system in large pieces and cut up."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._pool = b""
-        self._used = 0
-
-    def __call__(self, count: int) -> bytes:
-        with self._lock:
-            if self._used + count > len(self._pool) or self._pid != os.getpid():  # a fork must not repeat its parent's
-                self._pool, self._used, self._pid = os.urandom(max(4096, count)), 0, os.getpid()
-            self._used += count
-            return self._pool[self._used - count : self._used]
-
-
-def perform(request: Perform) -> Performed:
-    """Call a handler in this thread; what it raises is part of the answer."""
-    try:
-        if request.hook == "reconcile":
-            assert request.spec.reconcile is not None
-            returned: object = request.spec.reconcile(request.run, request.effect, request.ctx)
-        else:
-            returned = request.spec.handler(request.run, request.effect, request.ctx)
-        if inspect.iscoroutine(returned):
-            returned = asyncio.run(returned)
-        return Performed(returned=returned)
-    except BaseException as error:
-        return Performed(raised=error)
-
-
 def check_id(value: object, name: str) -> str:
     """An id or key: text of 1–1,024 characters without NUL and lone surrogates. Raises `InvalidId`."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS or "\0" in value:
@@ -719,15 +436,6 @@ def check_id(value: object, name: str) -> str:
         raise InvalidId(f"{name} must be text of 1–{MAX_ID_CHARS} characters without NUL, not {shown}", name=name)
     plain(value, name)
     return value
-
-
-def _continues(known: Folded, stored: StoredRun) -> bool:
-    """Whether what was loaded follows the state that we held: it may have been replaced by a backup."""
-    if stored.head.length == known.length:
-        return stored.head.head_hash == known.head_hash
-    if stored.head.length < known.length or stored.checkpoint is not None or not stored.records:
-        return False
-    return open_record(stored.records[0]).header.get("prev") == known.head_hash
 
 
 def _open_wait(state: Folded, wait_key: str | None, wait_id: str | None) -> Wait:

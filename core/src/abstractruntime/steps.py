@@ -22,13 +22,13 @@ OUTCOMES = {
 """Kinds that end a step or park it, and the status of their row."""
 
 
-def ledger_rows(records: Iterable[bytes]) -> list[JsonDict]:
+def ledger_rows(records: Iterable[bytes], state: Folded | None = None) -> list[JsonDict]:
     """A `StepRecord` dict per decision (``started``) and per outcome, and one for every other record, in order.
 
-    Rows carry ``kind``, ``seq`` and ``header`` (the hashed text) beside the fields of `StepRecord`; ``status`` is None for
-    records that are no step. The ledger is folded on the way, so damage raises `LedgerCorrupt`.
+    Rows carry ``kind``, ``seq`` and ``header`` (the hashed text) beside the fields of `StepRecord`; ``status`` is None
+    for records that are no step. The ledger is folded on the way, so damage raises `LedgerCorrupt`. ``state``: what the
+    records follow, folded further in place; None where they begin the ledger.
     """
-    state: Folded | None = None
     rows: list[JsonDict] = []
     for data in records:
         record = open_record(data)

@@ -20,7 +20,7 @@ from pathlib import Path
 from .errors import InvalidUrl
 from .store.contract import StoreUrl
 
-__all__ = ["FILE_SCHEMES", "looks_secret", "parse_store_url", "redact_url"]
+__all__ = ["FILE_SCHEMES", "hide_url_secrets", "looks_secret", "parse_store_url", "redact_url"]
 
 FILE_SCHEMES = frozenset({"file", "sqlite"})
 """Schemes that name a place on this machine and nothing else: any other form than a path is refused."""
@@ -34,7 +34,7 @@ _TOKEN_LIMIT = re.compile(r"(?:^|[._-])(?:max|min)_(?:\w+_)?tokens$")
 _SECRET_WORDS = ("credential", "key", "passphrase", "passwd", "password", "pwd", "secret", "signature", "token")
 # A password is taken to end at the last `@`: whoever forgot to escape it may have any of `/?#@` in it. What follows the
 # colon is no password where it is a port number and the host ends there.
-_PASSWORD = re.compile(r"^([^:/?#]*:(?://)?[^/?#:@]*):(?!\d+(?:[/?#]|$))(.*)@", re.DOTALL)
+_PASSWORD = re.compile(r"^([^:/?#]*:(?://)?[^/?#:@]*):(?!\d{1,5}(?:[/?]|$))(.*)@", re.DOTALL)
 _PARAMETER = re.compile(r"(?<=[?&;])([^=&;]*)=[^&;]*")
 _HIDDEN = "***"
 
@@ -52,6 +52,18 @@ def redact_url(text: str) -> str:
     """
     text = _PASSWORD.sub(rf"\1:{_HIDDEN}@", text)
     return _PARAMETER.sub(_redact_parameter, text)
+
+
+def hide_url_secrets(text: str, url: StoreUrl) -> str:
+    """``text``, somebody else's message about ``url``, without the URL's secrets."""
+    text = text.replace(url.raw, url.text)
+    password = _PASSWORD.match(url.raw)
+    secrets = [value for name, value in url.query.items() if looks_secret(name)]
+    if password:
+        secrets += [password[2], _decoded(password[2])]
+    for secret in filter(None, secrets):
+        text = text.replace(secret, _HIDDEN)
+    return text
 
 
 def _redact_parameter(match: re.Match[str]) -> str:

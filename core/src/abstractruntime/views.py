@@ -42,6 +42,7 @@ def copy_view(state: Folded) -> RunState:
 
 
 def wait_view(wait: Wait) -> WaitState:
+    """An open wait as users see it."""
     return WaitState(
         reason=wait.reason,
         wait_key=wait.wait_key,
@@ -78,7 +79,7 @@ def _message(error: BaseException) -> str:
         return str(error)
     try:
         text = str(error)
-    except Exception as failed:  # an exception whose own __str__ raises must not hide what happened
+    except Exception as failed:  # noqa: BLE001  # an exception whose own __str__ raises must not hide what happened
         text = f"(its message cannot be read: {type(failed).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -31,7 +31,7 @@ def wait_until(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutco
 
 
 def check_wait(effect: Effect) -> None:
-    """Raises `InvalidPayload` for a built-in wait that lacks what it needs, `InvalidInstant` for a time that is none."""
+    """Raises `InvalidPayload` for a wait that lacks what it needs, `InvalidInstant` for a time that is none."""
     needed = {EffectType.WAIT_EVENT: "wait_key", EffectType.ASK_USER: "prompt", EffectType.WAIT_UNTIL: "until"}
     value = _required_text(effect, needed[EffectType(effect.type)])
     if effect.type == EffectType.WAIT_UNTIL:
@@ -49,7 +49,9 @@ def default_key(word: str, run_id: str, node: str, ctx: EffectContext) -> str:
 
 
 def _wait(effect: Effect, ctx: EffectContext, reason: WaitReason, key: str, until: str | None = None) -> WaitState:
-    return WaitState(reason=reason, wait_key=key, until=until, resume_to_node=ctx.default_next_node, result_key=effect.result_key)
+    return WaitState(
+        reason=reason, wait_key=key, until=until, resume_to_node=ctx.default_next_node, result_key=effect.result_key
+    )
 
 
 def _required_text(effect: Effect, name: str) -> str:
@@ -68,4 +70,4 @@ BUILT_IN: dict[str, EffectSpec] = {
     EffectType.ASK_USER.value: EffectSpec(handler=ask_user, recovery=Recovery.IDEMPOTENT),
     EffectType.WAIT_UNTIL.value: EffectSpec(handler=wait_until, recovery=Recovery.IDEMPOTENT),
 }
-"""Handlers the engine has itself. They touch nothing, so the engine calls them without committing the decision first."""
+"""Handlers of the engine itself. They touch nothing, so it calls them without committing the decision first."""

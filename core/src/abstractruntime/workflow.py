@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from .errors import DuplicateWorkflow, InvalidPlan, UnknownNode, UnknownWorkflow
-from .models import RunState, StepPlan
+from .models import Instant, RunState, StepPlan, instant_text
 
 
 class RunContext(Protocol):
@@ -16,6 +16,16 @@ class RunContext(Protocol):
     def now_iso(self) -> str:
         """The store's present time as ISO 8601 text."""
         ...
+
+
+class DefaultRunContext:
+    """What a node gets where nothing else was given: the store's time."""
+
+    def __init__(self, now: Callable[[], Instant]) -> None:
+        self._now = now
+
+    def now_iso(self) -> str:
+        return instant_text(self._now())
 
 
 NodeHandler: TypeAlias = Callable[[RunState, RunContext], StepPlan]
@@ -58,10 +68,16 @@ class WorkflowSpec:
 
 
 class WorkflowRegistry:
-    """Workflows by id and version. The version registered last is the one an id alone means."""
+    """Workflows by id and version. The version registered last is the one an id alone means.
 
-    def __init__(self, workflows: Iterable[WorkflowSpec] = ()) -> None:
+    ``more``: gives further ones; asked once, when something is looked up that was not registered.
+    """
+
+    def __init__(
+        self, workflows: Iterable[WorkflowSpec] = (), *, more: Callable[[], Iterable[WorkflowSpec]] | None = None
+    ) -> None:
         self._by_id: dict[str, dict[str, WorkflowSpec]] = {}
+        self._more = more
         for workflow in workflows:
             self.register(workflow)
 
@@ -83,6 +99,16 @@ class WorkflowRegistry:
 
     def get(self, workflow_id: str, version: str | None = None) -> WorkflowSpec | None:
         """The workflow, None if unknown. ``version`` None: the one registered last."""
+        found = self._registered(workflow_id, version)
+        if found is None and self._more is not None:
+            more, self._more = self._more, None
+            for workflow in more():
+                if self._registered(workflow.workflow_id, workflow.version) is None:  # what was registered goes first
+                    self.register(workflow)
+            found = self._registered(workflow_id, version)
+        return found
+
+    def _registered(self, workflow_id: str, version: str | None) -> WorkflowSpec | None:
         versions = self._by_id.get(workflow_id)
         if not versions:
             return None

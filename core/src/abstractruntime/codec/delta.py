@@ -103,7 +103,9 @@ def _mend_order(old: JsonDict, new: dict[str, Any], path: Path, ops: list[Op]) -
         kept += 1
     moved = wanted[kept:]
     again = set(moved)
-    ops[:] = [op for op in ops if not (len(op[1]) > len(path) and op[1][: len(path)] == path and op[1][len(path)] in again)]
+    ops[:] = [
+        op for op in ops if not (len(op[1]) > len(path) and op[1][: len(path)] == path and op[1][len(path)] in again)
+    ]
     ops.extend(["-", (*path, key)] for key in moved if key in old)
     ops.extend(["=", (*path, key), dict.__getitem__(new, key)] for key in moved)
 
@@ -231,7 +233,9 @@ def resolve_refs(tree: JsonDict, refs: Sequence[Ref], values: Sequence[JsonValue
         if len(ref) == 3:
             holder[last] = thaw(found)
         else:
-            holder[last:last] = cast("list[JsonValue]", thaw(found[ref[3] : ref[4]])) if type(found) is list else [thaw(found)]
+            holder[last:last] = (
+                cast("list[JsonValue]", thaw(found[ref[3] : ref[4]])) if type(found) is list else [thaw(found)]
+            )
 
 
 def set_dotted(tree: JsonDict, dotted: str, value: JsonValue) -> None:
@@ -242,7 +246,7 @@ def set_dotted(tree: JsonDict, dotted: str, value: JsonValue) -> None:
         child = node.get(part)
         if type(child) is not dict:
             child = node[part] = {}
-        node = cast(JsonDict, child)
+        node = child
     node[last] = value
 
 

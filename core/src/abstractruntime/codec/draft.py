@@ -33,11 +33,12 @@ class DraftDict(dict[str, Any]):
 
     def _handed(self, key: str, value: Any) -> Any:
         kind = type(value)
-        if (kind is dict or kind is list) and self.origin.get(key) is value:
-            draft = (DraftDict if kind is dict else DraftList)(value, (*self.path, key), self.registry)
-            dict.__setitem__(self, key, draft)
-            return draft
-        return value
+        if (kind is not dict and kind is not list) or self.origin.get(key) is not value:
+            return value
+        path = (*self.path, key)
+        draft = DraftDict(value, path, self.registry) if kind is dict else DraftList(value, path, self.registry)
+        dict.__setitem__(self, key, draft)
+        return draft
 
     def _hand_out_all(self) -> None:
         for key, value in dict.items(self):

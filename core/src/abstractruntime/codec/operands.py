@@ -66,7 +66,9 @@ class Finder:
             return self._stored_list(value, index, where, refs, name)
         return plain(value, name)
 
-    def _stored_list(self, value: Sequence[Any], index: int, where: Path, refs: list[Ref], name: str) -> list[JsonValue]:
+    def _stored_list(
+        self, value: Sequence[Any], index: int, where: Path, refs: list[Ref], name: str
+    ) -> list[JsonValue]:
         stored: list[JsonValue] = []
         slices: list[tuple[int, Path, int, int]] = []  # position in the finished list, source, start, stop
         inner: list[Ref] = []
@@ -95,7 +97,9 @@ class Finder:
         if not isinstance(there, list):
             return None
         stop = start
-        while position < len(value) and stop < len(there) and self._equals(value[position], there[stop], (*source, stop)):
+        while (
+            position < len(value) and stop < len(there) and self._equals(value[position], there[stop], (*source, stop))
+        ):
             stop += 1
             position += 1
         return (source, start, stop) if stop > start else None
@@ -157,7 +161,9 @@ class Finder:
         texts: dict[str, Path] = {}
         for draft in self._handed_out():
             there = self._there(draft.path)
-            pairs = dict.items(there) if isinstance(there, dict) else enumerate(there) if isinstance(there, list) else ()
+            pairs = (
+                dict.items(there) if isinstance(there, dict) else enumerate(there) if isinstance(there, list) else ()
+            )
             for key, child in pairs:
                 if type(child) is str and len(child) >= MIN_TEXT_CHARS:
                     texts.setdefault(child, (*draft.path, key))

@@ -114,7 +114,9 @@ def _open_values(header: JsonDict, tail: _Tail) -> list[JsonValue]:
             opened.append(_marker(cast(str, letter), cast(int, length), cast(str, digest)))
             continue
         if len(entry) != 2:
-            raise LedgerCorrupt(f"record {_name(header)} keeps a value in an artifact, which this store has not", seq=header.get("seq"))
+            raise LedgerCorrupt(
+                f"record {_name(header)} keeps a value in an artifact, which this store has not", seq=header.get("seq")
+            )
         salt, data = bytes.fromhex(cast(str, decode(bytes(entry[0])))), bytes(entry[1])
         if sha256(salt + data).hexdigest() != digest:
             raise LedgerCorrupt(f"a value of record {_name(header)} does not have its digest", seq=header.get("seq"))

@@ -80,11 +80,10 @@ def _plain_dict(value: dict[object, object], depth: int) -> JsonDict:
     key: object = None
     try:
         for key, child in dict.items(value):
-            if type(key) is not str:
-                key = _plain_key(key)
-            elif not key.isascii():
-                _check_text(key)
-            result[key] = _plain(child, depth)
+            if type(key) is str and key.isascii():
+                result[key] = _plain(child, depth)
+            else:
+                result[_plain_key(key)] = _plain(child, depth)
     except _Refused as refused:
         refused.path.append(str(key))
         raise
@@ -107,7 +106,7 @@ def _plain_list(value: list[object] | tuple[object, ...], depth: int) -> list[Js
     result: list[JsonValue] = []
     try:
         for child in value:
-            result.append(_plain(child, depth))
+            result.append(_plain(child, depth))  # noqa: PERF401  # its length names the element that is refused
     except _Refused as refused:
         refused.path.append(len(result))
         raise
@@ -136,7 +135,9 @@ def _plain_other(value: object, depth: int) -> JsonValue:
         "date": "store .isoformat() text",
     }
     kind = type(value).__name__
-    raise _Refused(f"is a {kind}, which JSON cannot hold", hints.get(kind, "store what it is made of: text, numbers, lists, dicts"))
+    raise _Refused(
+        f"is a {kind}, which JSON cannot hold", hints.get(kind, "store what it is made of: text, numbers, lists, dicts")
+    )
 
 
 def _check_text(text: str) -> None:
@@ -164,15 +165,17 @@ _LEAVES = frozenset((str, int, float, bool, type(None)))
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two values have the same stored bytes. Stricter than ``==``: 1 is not true, 0.0 is not -0.0, and keys come
-    in the same order."""
+    """Whether two values have the same stored bytes. Stricter than ``==``: 1 is not true, 0.0 is not -0.0, and keys
+    come in the same order."""
     if one is other:
         return True
     if isinstance(one, dict):
         return isinstance(other, dict) and _same_dicts(one, other)
     if isinstance(one, (list, tuple)):
         return (
-            isinstance(other, (list, tuple)) and len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+            isinstance(other, (list, tuple))
+            and len(one) == len(other)
+            and all(same(a, b) for a, b in zip(one, other, strict=True))
         )
     if type(one) is not type(other) or one != other:
         return False

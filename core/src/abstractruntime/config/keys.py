@@ -36,10 +36,11 @@ def unknown_setting(name: str, known: Sequence[str], *, what: str = "setting", o
     """The error for a name that nobody knows, with the nearest of ``known``, or with all of them."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=1)
+    spellings = {spelling.lower(): spelling for spelling in known}
+    near = difflib.get_close_matches(name.lower(), spellings, n=1)
     return UnknownSetting(
-        f"no {what} named {name!r}" + (f" ({origin})" if origin else ""),
-        hint=f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}",
+        f"unknown {what} {name!r}" + (f" ({origin})" if origin else ""),
+        hint=f"did you mean {spellings[near[0]]}?" if near else f"there are: {', '.join(known) or 'none'}",
         name=name,
         origin=origin or None,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from ..errors import InvalidSetting, PluginError
 from .keys import FILE_NAME, unknown_setting, variable_of
@@ -43,7 +42,7 @@ class Refusal(Struct, frozen=True):
 def validate_options(
     word: str, raw: Mapping[str, object], model: type[_Model], *, origin: Callable[[str], str] = lambda _: "given"
 ) -> _Model:
-    """The options of plugin ``word`` as an instance of its own ``model``, a pydantic model or a msgspec struct.
+    """The options of plugin ``word`` as an instance of its own ``model``, the class of a pydantic model.
 
     ``raw``: options as written. A text that the model refuses is read as JSON too, for an environment variable has no
     other way to hold a list. ``origin(key)`` says where ``plugin.<word>.<option>`` comes from.
@@ -68,15 +67,13 @@ def validate_options(
     return cast(_Model, instance)
 
 
-def _option_names(word: str, model: type) -> list[str] | None:
+def _option_names(word: str, model: object) -> list[str] | None:
     """The options that a model takes, None for any."""
-    if isinstance(model, type) and issubclass(model, Struct):
-        return [field.encode_name for field in structs.fields(model)]
     fields = getattr(model, "model_fields", None)
     if not isinstance(fields, dict):
         raise PluginError(
             f"the options model of plugin {word!r} is {model!r}",
-            hint="give the class of a pydantic model or of a msgspec struct",
+            hint="give the class of a pydantic model",
         )
     rules: Mapping[str, object] = getattr(model, "model_config", {})
     if rules.get("extra") == "allow":
@@ -93,11 +90,6 @@ def _option_names(word: str, model: type) -> list[str] | None:
 
 
 def _attempt(model: type, values: Mapping[str, object]) -> tuple[object, Refusal | None]:
-    if issubclass(model, Struct):
-        try:
-            return msgspec.convert(values, model, strict=False), None
-        except msgspec.ValidationError as error:
-            return None, _struct_refusal(str(error), values)
     from pydantic import ValidationError
 
     validate: Callable[[object], object] = model.model_validate  # type: ignore[attr-defined]  # it has model_fields
@@ -105,16 +97,6 @@ def _attempt(model: type, values: Mapping[str, object]) -> tuple[object, Refusal
         return validate(dict(values)), None
     except ValidationError as error:
         return None, Refusal.of(error)
-
-
-def _struct_refusal(text: str, values: Mapping[str, object]) -> Refusal:
-    """msgspec says the place in its message: "Expected `int`, got `str` - at `$.port`"."""
-    reason, _, place = text.partition(" - at `$")
-    path = tuple(re.findall(r"[^.\[\]`]+", place))
-    missing = re.search(r"missing required field `([^`]+)`", reason)
-    if missing:
-        return Refusal("missing", (*path, missing[1]), reason)
-    return Refusal("invalid", path, reason[:1].lower() + reason[1:], values.get(path[0]) if path else None)
 
 
 def _from_json(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from ..urls import looks_secret, redact_url
@@ -33,9 +33,17 @@ def _redacted(value: object) -> object:
 
 def hide_secrets(text: str, values: Mapping[str, object]) -> str:
     """``text`` without the values whose names look secret, however deep they stand in ``values``."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            text = hide_secrets(text, value)
-        elif looks_secret(name) and value not in (None, ""):
-            text = text.replace(str(value), HIDDEN)
+    for secret in _secrets(values, hidden=False):
+        text = text.replace(secret, HIDDEN)
     return text
+
+
+def _secrets(value: object, *, hidden: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _secrets(inner, hidden=hidden or looks_secret(str(name)))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets(item, hidden=hidden)
+    elif hidden and value not in (None, "", True, False):
+        yield str(value)

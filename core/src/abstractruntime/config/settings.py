@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from ..errors import InvalidSetting
 from ..models import Recovery
-from .keys import DEFAULT, nearest_origin, unknown_setting
+from .keys import nearest_origin, unknown_setting
 from .options import validate_options
 from .redaction import shown
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct, structs
 
-from ..errors import ConfigError, InvalidSetting
+from ..errors import ConfigError, InvalidSetting, UnknownSetting
 from .keys import DEFAULT, FILE_NAME, OPTIONS_PREFIX, PREFIX, key_of, nearest_origin, unknown_setting, variable_of
 from .options import Refusal
 from .redaction import shown
@@ -94,14 +94,17 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     found = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
     known = sorted(variable_of(key) for key in KNOWN_KEYS)
     for name in found:
-        if name not in known and not _names_an_option(name):
-            raise unknown_setting(name, [*known, f"{OPTIONS_PREFIX}<WORD>__<OPTION>"], what=_VARIABLE)
+        if name.startswith(OPTIONS_PREFIX):
+            parts = name.removeprefix(OPTIONS_PREFIX).split("__")
+            if len(parts) == 1 or not all(parts) or not name.isupper():
+                raise UnknownSetting(
+                    f"unknown {_VARIABLE} {name!r}",
+                    hint=f"a plugin's option is {OPTIONS_PREFIX}<WORD>__<OPTION>, in capitals",
+                    name=name,
+                )
+        elif name not in known:
+            raise unknown_setting(name, known, what=_VARIABLE)
     return found
-
-
-def _names_an_option(variable: str) -> bool:
-    parts = variable.removeprefix(OPTIONS_PREFIX).split("__")
-    return variable.startswith(OPTIONS_PREFIX) and variable.isupper() and len(parts) > 1 and all(parts)
 
 
 def _options_layer(variables: Mapping[str, str]) -> _Layer:

@@ -307,7 +307,8 @@ class Store(Protocol):
 
     def renew(self, owner: str, lease_s: float) -> list[RunHead]:
         """Extend the leases of all runs that ``owner`` holds to ``lease_s`` seconds from now, also leases that ran out
-        as long as nobody took the run. Returns the heads of those with messages newer than their inbox mark."""
+        as long as nobody took the run; a run without a lease gets none. Returns the heads of those with messages newer
+        than their inbox mark."""
         ...
 
     def deliver(self, messages: Sequence[Message]) -> list[Delivery]:
@@ -369,6 +370,10 @@ class StoreUrl(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"StoreUrl({self.text!r})"
+
+    # Pretty printers ask for this before `__repr__`; the one that Struct brings shows `raw`, secrets and all.
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("text", self.text)]
 
 
 __all__ = [

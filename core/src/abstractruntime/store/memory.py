@@ -272,7 +272,8 @@ class MemoryStore:
         fence.check_lease(lease_s)
         with self._space.lock:
             until = Instant(self.now() + round(lease_s * 1_000_000))
-            runs = [self._space.runs[run_id] for run_id in self._space.owned.get(owner, ())]
+            owned = [self._space.runs[run_id] for run_id in self._space.owned.get(owner, ())]
+            runs = [run for run in owned if run.lease_until is not None]
             for run in runs:
                 self._space.lease(run, owner, until)
             return [run.head for run in runs if run.has_unseen()]
@@ -331,6 +332,9 @@ def _number(mark: bytes) -> int:
 def open_memory(url: StoreUrl, options: object) -> MemoryStore:
     """``memory:``, or ``memory:name`` for a store that the whole process shares under that name."""
     return MemoryStore(namespace=url.namespace, name=url.path or None)
+
+
+abstractruntime_plugin_api = 1
 
 
 @pluggy.HookimplMarker("abstractruntime")

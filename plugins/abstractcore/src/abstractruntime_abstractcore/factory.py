@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from abstractruntime.integrations import PassthroughToolExecutor, build_effect_handlers
-from abstractruntime.runtime import Runtime, open_store
+from abstractruntime.opening import open_store
+from abstractruntime.runtime import Runtime
 
 from .client import RemoteAbstractCoreLLMClient
 
@@ -35,7 +37,7 @@ def create_remote_runtime(
     """
     handlers = _handlers(server_base_url, model, headers, timeout_s, tool_executor)
     if run_store is None and ledger_store is None:
-        return Runtime(store=open_store("memory:"), effect_handlers=handlers, context=context)
+        return Runtime(store=open_store("memory:"), effect_handlers=handlers, context=context, owns_store=True)
     return Runtime(run_store, ledger_store, effect_handlers=handlers, context=context)
 
 
@@ -49,10 +51,10 @@ def create_remote_file_runtime(
     context: RunContext | None = None,
 ) -> Runtime:
     """Like `create_remote_runtime`, with the runs in a folder. Raises `PluginMissing` without the file store."""
-    # Three slashes and an absolute path make four: absolute.
-    store = open_store(f"file:///{Path(base_dir).absolute()}")
     handlers = _handlers(server_base_url, model, headers, timeout_s, None)
-    return Runtime(store=store, effect_handlers=handlers, context=context)
+    # Three slashes and an absolute path make four: absolute.
+    store = open_store(f"file:///{quote(str(Path(base_dir).absolute()))}")
+    return Runtime(store=store, effect_handlers=handlers, context=context, owns_store=True)
 
 
 def _handlers(

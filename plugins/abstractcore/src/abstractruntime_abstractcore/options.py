@@ -15,7 +15,7 @@ def _server(base_url: str) -> str:
     try:
         chat_url(base_url)
     except InvalidSetting as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"no http(s) URL; {error.hint}") from None
     return base_url
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn, cast
+from functools import wraps
+from typing import Annotated, Any, NoReturn, ParamSpec, cast
 
 import typer
 from typer.core import TyperGroup
 
-from abstractruntime.errors import AbstractRuntimeError, UsageError
+from abstractruntime.errors import UsageError
 
 from .commands import driving, inspection, installation
 from .exits import ExitCode, exit_code_of_error
@@ -32,13 +33,16 @@ EXAMPLES = {
     "art ledger 3f2a": "what it did, record by record",
     "art doctor": "whether all is well here",
 }
-EXIT_CODES = "0 done, 1 run failed, 2 usage, 3 run waits, 4 not found, 5 conflict, 6 store, 130 Ctrl-C"
-# A blank line is a line break to typer, a single one is none.
-EPILOG = "\n\n".join(
+EXIT_CODES = "0 done, 1 failed, 2 usage, 3 waits, 4 not found, 5 conflict, 6 store, 130 Ctrl-C"
+EPILOG = "\n".join(
     ["[bold]Examples[/]"]
-    + [f"  [cyan]{command}[/]  {what}" for command, what in EXAMPLES.items()]
-    + [f"[bold]Exit codes[/]  {EXIT_CODES}"]
+    + [f"  [cyan]{command}[/]\n      {what}" for command, what in EXAMPLES.items()]
+    + ["", "[bold]Exit codes[/]", f"  {EXIT_CODES}"]
 )
+
+
+# typer has its own copy of click, or click itself, by its version: this is the error of either.
+_USAGE_ERRORS: tuple[type[Any], ...] = typer.BadParameter.__bases__
 
 
 class Program(TyperGroup):
@@ -49,11 +53,11 @@ class Program(TyperGroup):
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,
-        standalone_mode: bool = True,  # noqa: ARG002 (the process always ends here: exit codes are ours)
-        windows_expand_args: bool = True,  # noqa: ARG002
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
         **extra: object,
     ) -> NoReturn:
-        """Run the command that ``args`` name, and end the process with its exit code."""
+        """Run the command that ``args`` name, and end the process with its exit code, whatever the mode."""
         prepare_streams()
         words = list(sys.argv[1:] if args is None else args)
         invocation = Invocation()
@@ -77,7 +81,7 @@ class Program(TyperGroup):
                 prog_name=prog_name,
                 complete_var=complete_var,
                 standalone_mode=False,
-                **{**extra, "obj": invocation},
+                **{**cast("dict[str, Any]", extra), "obj": invocation},
             )
             sys.stdout.flush()  # here, where a reader that went away can still be told from an error
         except (KeyboardInterrupt, typer.Abort):
@@ -86,17 +90,9 @@ class Program(TyperGroup):
         except BrokenPipeError:
             drop_output()
             return ExitCode.BROKEN_PIPE
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # it ends here, in two lines and an exit code
             return _ended_by(error, verbose=invocation.verbose)
         return result if isinstance(result, int) and not isinstance(result, bool) else ExitCode.DONE
-
-    def invoke(self, ctx: typer.Context) -> Any:  # noqa: ANN401 (as typer declares it)
-        """Like typer's, but a reader that went away is told to `main` and not taken for a common error."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            drop_output()
-            raise typer.Exit(ExitCode.BROKEN_PIPE) from None
 
 
 def command_word(words: Sequence[str]) -> str | None:
@@ -110,10 +106,15 @@ def command_word(words: Sequence[str]) -> str | None:
     return None
 
 
+def unwrapped(text: str) -> str:
+    """A docstring with each paragraph on one line: the terminal's width decides where it is broken."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 app = typer.Typer(
     name="art",
     cls=Program,
-    help=HELP,
+    help=unwrapped(HELP),
     epilog=EPILOG,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -148,13 +149,41 @@ def everywhere(
         raise typer.Exit(ExitCode.USAGE)
 
 
-for panel, commands in {
-    "Drive runs": [driving.run, driving.resume, driving.retry, driving.resolve, driving.cancel],
-    "Look at runs": [inspection.runs, inspection.show_run, inspection.ledger],
-    "Installation": [installation.plugins, installation.config, installation.doctor],
-}.items():
-    for command in commands:
-        app.command(command.__name__.removesuffix("_run"), rich_help_panel=panel)(command)
+_P = ParamSpec("_P")
+
+
+def _piped(command: Callable[_P, ExitCode]) -> Callable[_P, ExitCode]:
+    """The command, with a code of its own for a reader that went away: typer would take that for a common error."""
+
+    @wraps(command)
+    def piped(*args: _P.args, **options: _P.kwargs) -> ExitCode:
+        try:
+            return command(*args, **options)
+        except BrokenPipeError:
+            drop_output()
+            return ExitCode.BROKEN_PIPE
+
+    return piped
+
+
+COMMANDS: dict[str, dict[str, Callable[..., ExitCode]]] = {
+    "Drive runs": {
+        "run": driving.run,
+        "resume": driving.resume,
+        "retry": driving.retry,
+        "resolve": driving.resolve,
+        "cancel": driving.cancel,
+    },
+    "Look at runs": {"runs": inspection.runs, "show": inspection.show_run, "ledger": inspection.ledger},
+    "Installation": {
+        "plugins": installation.plugins,
+        "config": installation.config,
+        "doctor": installation.doctor,
+    },
+}
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, help=unwrapped(command.__doc__ or ""), rich_help_panel=panel)(_piped(command))
 
 
 def main() -> NoReturn:
@@ -165,14 +194,37 @@ def main() -> NoReturn:
 
 def _ended_by(error: Exception, *, verbose: bool) -> int:
     """Say what went wrong, and give the exit code for it."""
-    if verbose and not _is_usage_error(error):
+    if isinstance(error, _USAGE_ERRORS):
+        context = error.ctx
+        path = context.command_path if context is not None else "art"
+        show_error(UsageError(error.format_message(), hint=f"`{path} --help` says how it is used"))
+        return ExitCode.USAGE
+    if verbose:
         import traceback
 
         traceback.print_exception(error)
-    if _is_usage_error(error):
-        context = error.ctx
-        path = context.command_path if context is not None else "art"
-        show_error(UsageError(error.format_message(), hint=f"{path} --help"))
-        return ExitCode.USAGE
     show_error(error)
     return exit_code_of_error(error)
+
+
+class _Told(logging.Handler):
+    """Log records as lines on standard error: every warning, and less than that only of our own distributions."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            warn(record.getMessage())
+        elif record.name.startswith("abstractruntime"):
+            note(record.getMessage())
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What is logged is told while this lasts; `--verbose` lowers the root logger's level to the runtime's remarks."""
+    root, handler = logging.getLogger(), _Told()
+    level = root.level
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, TypeAlias
 
-from abstractruntime.models import RunState
+from abstractruntime.models import Instant, RunState
 from abstractruntime.workflow import WorkflowSpec
 
+from .lookup import head_of
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -30,10 +31,14 @@ Advance: TypeAlias = Callable[[WorkflowSpec, int], RunState]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drive:
-    """Where a run stands after it was driven. ``interrupted``: Ctrl-C stopped it, ``midstep``: in the middle of a step."""
+    """Where a run stands after it was driven. ``interrupted``: by Ctrl-C; ``midstep``: in the middle of a step.
+
+    ``due``: when a run in doubt may be taken on, since what was interrupted may be under way until then.
+    """
 
     state: RunState
     elapsed_s: float
+    due: Instant | None = None
     interrupted: bool = False
     midstep: bool = False
 
@@ -75,7 +80,10 @@ def drive(
             state = runtime.get_state(run_id)
             return Drive(state=state, elapsed_s=time.monotonic() - begun, interrupted=True, midstep=True)
     return Drive(
-        state=state, elapsed_s=time.monotonic() - begun, interrupted=interrupts.seen and state.stopped == "max_steps"
+        state=state,
+        elapsed_s=time.monotonic() - begun,
+        due=head_of(runtime.store, state).wake_at if state.stopped == "in_doubt" else None,
+        interrupted=interrupts.seen and state.stopped == "max_steps",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a command's exit code means, for scripts. The table in `docs/reference/cli.md` is held to this module by a test."""
+"""What a command's exit code means, for scripts. A test holds the table in `docs/reference/cli.md` to this module."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def read_json(text: str, option: str) -> JsonValue:
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{option}: {source} is no JSON: {error.msg} at line {error.lineno}, column {error.colno}",
-            hint='a text is JSON only in double quotes, and the shell wants single ones around them: \'{"name": "Ada"}\'',
+            hint='texts need double quotes, and the shell single ones around them: \'{"name": "Ada"}\'',
             option=option,
         ) from None
     except RecursionError:
@@ -52,7 +52,9 @@ def _content(text: str, option: str) -> tuple[str, str]:
         return str(path), path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(
-            f"{option}: cannot read {path}: {error.strerror}", hint=f"the path is taken from {Path.cwd()}", option=option
+            f"{option}: cannot read {path}: {error.strerror}",
+            hint=f"the path is taken from {Path.cwd()}",
+            option=option,
         ) from None
     except UnicodeDecodeError as error:
         raise UsageError(
@@ -73,7 +75,9 @@ def _assign(variables: JsonDict, assignment: str) -> None:
     names = key.split(".")
     if not equals or not all(names):
         raise UsageError(
-            f"--var {assignment!r} is not KEY=VALUE", hint="e.g. --var file=a.txt, --var context.copies=2", option="--var"
+            f"--var {assignment!r} is not KEY=VALUE",
+            hint="e.g. --var file=a.txt, --var context.copies=2",
+            option="--var",
         )
     inner = variables
     for depth, name in enumerate(names[:-1], start=1):

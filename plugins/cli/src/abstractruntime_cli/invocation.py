@@ -56,18 +56,21 @@ class Invocation:
         """``verbose``: tracebacks, and what the runtime logs."""
         if verbose:
             self.verbose = True
-            logging.getLogger("abstractruntime").setLevel(logging.INFO)
+            logging.getLogger().setLevel(logging.INFO)
 
     @property
     def settings(self) -> Settings:
         """What is in force, ``--store`` included. Read once. Raises `ConfigError`."""
         if self._settings is None:
-            from abstractruntime.config import load_settings
             from msgspec import structs
+
+            from abstractruntime.config import load_settings
 
             settings = load_settings()
             store, origin = settings.store or DEFAULT_STORE, settings.origin("store")
-            if self.store is not None:  # not as an argument of `load_settings`: one that is set has to be validated, slowly
+            if (
+                self.store is not None
+            ):  # not as an argument of `load_settings`: one that is set has to be validated, slowly
                 store, origin = self.store, "option --store"
             self._settings = structs.replace(settings, store=store, origins={**settings.origins, "store": origin})
         return self._settings
@@ -125,7 +128,7 @@ class Invocation:
     @contextmanager
     def driver(self, *, must_exist: bool) -> Iterator[Runtime]:
         """A runtime that can drive runs: with the handlers and workflows of plugins, and of the workflow named."""
-        from abstractruntime.runtime import open_runtime
+        from abstractruntime import open_runtime
 
         self._find_store(must_exist=must_exist)
         handlers: Mapping[str, HandlerLike] = self.named.effect_handlers if self.named is not None else {}
@@ -145,7 +148,7 @@ class Invocation:
 
     def open_store(self) -> Store:
         """The store, which has to be there already: looking makes none. Raises `StoreMissing`."""
-        from abstractruntime.runtime import open_store
+        from abstractruntime import open_store
 
         self._find_store(must_exist=True)
         return open_store(self.store_url.raw, settings=self.settings)

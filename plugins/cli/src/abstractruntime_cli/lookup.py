@@ -1,9 +1,10 @@
-"""Which run is meant: a run id, or the first characters of one."""
+"""Which run is meant, by its id or the first characters of one, and what the store says of it."""
 
 from __future__ import annotations
 
 from abstractruntime.errors import UnknownRun, UsageError
-from abstractruntime.store.contract import RunQuery, Store
+from abstractruntime.models import RunState
+from abstractruntime.store.contract import RunHead, RunQuery, Store
 
 MIN_PREFIX = 4
 _LISTED = 5
@@ -26,12 +27,24 @@ def find_run_id(store: Store, text: str) -> str:
     found = _ids_beginning_with(store, text)
     if not found:
         raise UnknownRun(
-            f"no run {text!r} in this store, and none that begins like that", hint="`art runs` lists the runs", run_id=text
+            f"no run {text!r} in this store, and none that begins like that",
+            hint="`art runs` lists the runs",
+            run_id=text,
         )
     if len(found) > 1:
         shown = ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
         raise UsageError(f"{text!r} is the beginning of several runs: {shown}", hint="give more of the id", run_id=text)
     return found[0]
+
+
+def head_of(store: Store, state: RunState) -> RunHead:
+    """The store's part of a run whose state was just read. Raises `UnknownRun` if it was deleted since."""
+    stored = store.load(state.run_id, after=state.length)
+    if stored is None:
+        raise UnknownRun(
+            f"run {state.run_id} was deleted", hint="`art runs` lists those there are", run_id=state.run_id
+        )
+    return stored.head
 
 
 def _ids_beginning_with(store: Store, prefix: str) -> list[str]:

@@ -13,7 +13,9 @@ StoreOption = Annotated[
 ]
 VerboseOption = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Say more, with tracebacks.", show_default=False, rich_help_panel="Everywhere"),
+    typer.Option(
+        "--verbose", "-v", help="Say more, with tracebacks.", show_default=False, rich_help_panel="Everywhere"
+    ),
 ]
 WorkflowOption = Annotated[
     str | None,

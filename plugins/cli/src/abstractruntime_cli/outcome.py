@@ -10,7 +10,7 @@ from .drive import Drive
 from .hints import Hints, is_doubt
 from .progress import clock_text
 from .terminal import pretty, shortened, styled
-from .views import STATUS_STYLES, first_line
+from .views import STATUS_STYLES, first_line, seconds_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -76,7 +76,9 @@ def _question(wait: WaitState) -> list[RenderableType]:
     if wait.prompt:
         lines += [styled("  ", (line, "bold")) for line in wait.prompt.splitlines()]
     if wait.choices:
-        lines.append(styled("  choices: ", " | ".join(wait.choices), "  (or another text)" if wait.allow_free_text else ""))
+        lines.append(
+            styled("  choices: ", " | ".join(wait.choices), "  (or another text)" if wait.allow_free_text else "")
+        )
     if wait.reason in {WaitReason.EVENT, WaitReason.JOB} and wait.wait_key:
         lines.append(styled("  key: ", (wait.wait_key, "bold")))
     if wait.until:
@@ -98,7 +100,8 @@ def _stopped(drive: Drive, spent: str, hints: Hints) -> list[RenderableType]:
     why, more = "stopped after --max-steps", ""
     if state.stopped == "in_doubt":
         why = "is in doubt"
-        more = "an interrupted effect may still be under way; once its time is over the run asks what became of it"
+        until = seconds_text(drive.due) if drive.due is not None else "its time is over"
+        more = f"an interrupted effect may be under way until {until}; after that the run asks what became of it"
     elif drive.midstep:
         why = "was interrupted in the middle of a step"
         more = "the steps before it are kept; what becomes of this one is decided by its effect's recovery class"

@@ -84,8 +84,8 @@ class Progress:
         def visit(run: RunState, ctx: RunContext) -> StepPlan:
             self.node_id, self.steps, self.effect_type = node_id, self.steps + 1, ""
             plan = node(run, ctx)
-            if isinstance(plan, StepPlan) and plan.effect is not None:
-                self.effect_type = str(plan.effect.type)
+            effect = getattr(plan, "effect", None)  # a node may return anything; the engine says so
+            self.effect_type = "" if effect is None else str(effect.type)
             return plan
 
         return visit

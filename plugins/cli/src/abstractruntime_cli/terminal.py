@@ -37,14 +37,26 @@ def console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PLAIN_WIDTH
-    return PipedConsole(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=width is not None)
+    return PipedConsole(
+        file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=width is not None
+    )
 
 
 def show(*parts: RenderableType, stderr: bool = False) -> None:
     """Write each part, one below the other."""
+    from rich.text import Text
+
     target = console(stderr=stderr)
-    for part in parts:
-        target.print(part)
+    if target.is_terminal:
+        for part in parts:
+            # A long line is left to the terminal to break, so that a command copied from it is in one piece.
+            target.print(part, soft_wrap=isinstance(part, Text))
+        return
+    with target.capture() as captured:
+        for part in parts:
+            target.print(part)
+    stream = sys.stderr if stderr else sys.stdout
+    stream.writelines(line.rstrip(" ") + "\n" for line in captured.get().splitlines())
 
 
 def show_json(value: object, *, lines: bool = False) -> None:
@@ -113,7 +125,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def shortened(value: object, *, characters: int = 400, items: int = 20, depth: int = 8) -> object:
-    """A JSON value small enough to be looked at: long texts, long lists and deep values are cut, and say by how much."""
+    """A JSON value small enough to be looked at: what is long or deep is cut, and says by how much."""
     if isinstance(value, str):
         more = len(value) - characters
         return value if more <= 0 else f"{value[:characters]} ... {more:,} more characters"
@@ -122,15 +134,14 @@ def shortened(value: object, *, characters: int = 400, items: int = 20, depth: i
             return f"... {len(value):,} keys"
         kept = dict(list(value.items())[:items])
         cut = {
-            str(key): shortened(inner, characters=characters, items=items, depth=depth - 1) for key, inner in kept.items()
+            str(key): shortened(inner, characters=characters, items=items, depth=depth - 1)
+            for key, inner in kept.items()
         }
         return cut if len(value) <= items else {**cut, "...": f"{len(value) - items:,} more keys"}
     if isinstance(value, list):
         if depth == 0 and value:
             return f"... {len(value):,} items"
-        kept_items = [
-            shortened(inner, characters=characters, items=items, depth=depth - 1) for inner in value[:items]
-        ]
+        kept_items = [shortened(inner, characters=characters, items=items, depth=depth - 1) for inner in value[:items]]
         return kept_items if len(value) <= items else [*kept_items, f"... {len(value) - items:,} more items"]
     return value
 
@@ -157,4 +168,8 @@ def drop_output() -> None:
 def _said(error: BaseException) -> tuple[str, str, str | None]:
     if isinstance(error, AbstractRuntimeError):
         return error.code, error.message, error.hint
-    return "internal", f"{type(error).__name__}: {error}", "this should not happen; -v shows the traceback, please report it"
+    return (
+        "internal",
+        f"{type(error).__name__}: {error}",
+        "this should not happen; -v shows the traceback, please report it",
+    )

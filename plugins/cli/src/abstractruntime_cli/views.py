@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from abstractruntime.config import SettingEntry
+    from abstractruntime.plugins import PluginInfo
+
+    from .doctor import Finding
+
 STATUS_STYLES = {
     "running": "cyan",
     "waiting": "yellow",
@@ -26,8 +31,9 @@ STATUS_STYLES = {
     "cancelled": "dim",
 }
 
+
 def status_of(head: RunHead) -> str:
-    """The status in a word; that of a run parked in doubt is ``in doubt``, of one that was held back ``paused`` and so on."""
+    """The status in a word or two: ``in doubt`` for a run parked with that question, ``paused`` for a paused one."""
     if head.held:
         return str(head.held)
     if any(is_doubt(wait.wait_key) for wait in head.projection.waits):
@@ -35,59 +41,59 @@ def status_of(head: RunHead) -> str:
     return head.projection.status
 
 
-def run_table(heads: Iterable[RunHead], now: Instant, *, whole_ids: bool) -> Table:
-    """One row per run. ``whole_ids``: for programs; people get the 8 characters that are enough to name a run."""
+def run_table(heads: Iterable[RunHead], now: Instant, *, exact: bool) -> Table:
+    """One row per run. ``exact``: whole ids and times, for programs; people get the 8 characters that name a run."""
     table = _table("run", "workflow", "status", "since", "waits for", "records", numbers=("records",))
     for head in heads:
         about, status = head.projection, status_of(head)
         version = f" {about.workflow_version}" if about.workflow_version else ""
+        waits = ", ".join(_wait_words(wait.reason, wait.wait_key, wait.until) for wait in about.waits)
         table.add_row(
-            _cell(head.run_id if whole_ids else short_id(head.run_id), "bold"),
+            _cell(head.run_id if exact else short_id(head.run_id), "bold"),
             _cell(about.workflow_id + version),
             _cell(status, STATUS_STYLES.get(status, "")),
-            _cell(instant_text(about.since) if whole_ids else ago(about.since, now), "" if whole_ids else "dim"),
-            _cell(", ".join(_wait_words(wait.reason, wait.wait_key, wait.until) for wait in about.waits)),
+            _cell(instant_text(about.since) if exact else ago(about.since, now), "" if exact else "dim"),
+            _cell(waits if exact else waits.replace(head.run_id, short_id(head.run_id))),
             _cell(str(head.length)),
         )
     return table
 
 
-def ledger_table(rows: Sequence[Mapping[str, object]]) -> Table:
-    """One row per record, in the order of the ledger."""
-    table = _table(
-        "seq", "time", "kind", "step", "node", "effect", "attempt", "status", "ms", numbers=("seq", "step", "attempt", "ms")
-    )
+def ledger_table(rows: Sequence[Mapping[str, object]], *, exact: bool) -> Table:
+    """One row per record, in the order of the ledger. ``exact``: whole times, for programs."""
+    numbers = ("seq", "step", "attempt", "ms")
+    table = _table("seq", "time", "kind", "step", "node", "effect", "attempt", "status", "ms", "error", numbers=numbers)
     for row in rows:
-        entry = ledger_entry(row)
-        status = str(entry["status"] or "")
+        status = _word(row.get("status"))
+        moment = _word(row.get("ended_at") or row.get("started_at"))
         table.add_row(
-            *(_cell(_word(entry[name])) for name in ("seq", "time", "kind", "step", "node", "effect", "attempt")),
+            _cell(_word(row.get("seq"))),
+            _cell(moment if exact else moment[:23].replace("T", " "), "" if exact else "dim"),
+            _cell(_word(row.get("kind"))),
+            _cell(_word(row.get("step_id")).removeprefix(f"{row.get('run_id')}:")),
+            _cell(_word(row.get("node_id"))),
+            *_effect_cells(row),
             _cell(status, {"failed": "bold red", "completed": "green", "waiting": "yellow"}.get(status, "")),
-            _cell(_word(entry["ms"])),
+            _cell(_milliseconds(row)),
+            _cell(first_line(_word(row.get("error"))) or "", "red"),
         )
     return table
 
 
-def ledger_entry(row: Mapping[str, object]) -> dict[str, object]:
-    """A ledger row cut down to what one line shows. ``ms``: from start to end, None where it has no end."""
+def _effect_cells(row: Mapping[str, object]) -> tuple[Text, Text]:
+    """Type and attempt of a record's effect, if it has one."""
     effect = row.get("effect")
+    if not isinstance(effect, Mapping):
+        return _cell(""), _cell("")
+    return _cell(_word(effect.get("type"))), _cell(_word(row.get("attempt")))
+
+
+def _milliseconds(row: Mapping[str, object]) -> str:
+    """From an effect's decision to its outcome."""
     started, ended = row.get("started_at"), row.get("ended_at")
-    milliseconds = (
-        round((parse_instant(ended) - parse_instant(started)) / 1000, 1)
-        if isinstance(started, str) and isinstance(ended, str)
-        else None
-    )
-    return {
-        "seq": row.get("seq"),
-        "time": ended if isinstance(ended, str) else started,
-        "kind": row.get("kind"),
-        "step": row.get("step"),
-        "node": row.get("node_id"),
-        "effect": effect.get("type") if isinstance(effect, Mapping) else None,
-        "attempt": row.get("attempt") if isinstance(effect, Mapping) else None,
-        "status": row.get("status"),
-        "ms": milliseconds,
-    }
+    if row.get("effect") is None or not isinstance(started, str) or not isinstance(ended, str):
+        return ""
+    return f"{(parse_instant(ended) - parse_instant(started)) / 1000:.1f}"
 
 
 def head_json(head: RunHead) -> JsonDict:
@@ -131,8 +137,10 @@ def state_json(state: RunState) -> JsonDict:
     return values
 
 
-def run_page(state: RunState, head: RunHead, limits: Mapping[str, object], now: Instant) -> list[RenderableType]:
-    """Everything about one run, for people."""
+def run_page(
+    state: RunState, head: RunHead, limits: Mapping[str, object], now: Instant
+) -> tuple[Table, list[RenderableType]]:
+    """A run for people: what is to say about it, and what it holds. Between the two stand its waits."""
     status = status_of(head)
     about = _about(
         ("run", state.run_id),
@@ -156,13 +164,47 @@ def run_page(state: RunState, head: RunHead, limits: Mapping[str, object], now: 
         ("limits", _limit_words(limits)),
         ("error", first_line(state.error)),
     )
-    parts: list[RenderableType] = [about]
+    parts: list[RenderableType] = []
     if state.output is not None:
         parts += [styled("\n", ("output", "bold")), pretty(shortened(state.output), indent=2)]
     variables = {name: value for name, value in state.vars.items() if name != "_limits"}
     if variables:
         parts += [styled("\n", ("vars", "bold")), pretty(shortened(variables), indent=2)]
-    return parts
+    return about, parts
+
+
+def plugin_table(infos: Iterable[PluginInfo]) -> Table:
+    """One row per plugin. Hooks are shown without the words that all their names begin with."""
+    table = _table("plugin", "distribution", "version", "state", "hooks")
+    for info in infos:
+        table.add_row(
+            _cell(info.name, "bold"),
+            _cell(info.distribution),
+            _cell(info.version),
+            _cell(info.state, {"loaded": "green", "broken": "bold red"}.get(info.state, "dim")),
+            _cell(", ".join(hook.removeprefix("abstractruntime_") for hook in info.hooks)),
+        )
+    return table
+
+
+def setting_table(entries: Iterable[SettingEntry]) -> Table:
+    """One row per setting; what somebody set stands out from the defaults."""
+    table = _table("setting", "value", "from")
+    for entry in entries:
+        default = entry.origin == "default"
+        table.add_row(
+            _cell(entry.key),
+            _cell(entry.value, "" if default else "bold"),
+            _cell(entry.origin, "dim" if default else ""),
+        )
+    return table
+
+
+def finding_line(finding: Finding) -> Text:
+    """One line of the doctor's report; below it, where there is something to do, what."""
+    style = {"ok": "green", "warn": "bold yellow", "fail": "bold red"}[finding.verdict]
+    line = styled((f"{finding.verdict:<4}", style), f"  {finding.about:<11}  {finding.says}")
+    return line.append_text(styled("\n" + " " * 19, (finding.advice, "bold"))) if finding.advice else line
 
 
 def short_id(run_id: str) -> str:
@@ -182,7 +224,7 @@ def ago(moment: Instant, now: Instant) -> str:
     return f"{words} ago" if seconds > 0 else f"in {words}"
 
 
-def _table(*columns: str, numbers: tuple[str, ...]) -> Table:
+def _table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
@@ -234,8 +276,13 @@ def _holder(head: RunHead, now: Instant) -> str:
     return f"{head.owner}, lease {'ran out' if over else 'until'} {_moment(head.lease_until, now)}{epoch}"
 
 
+def seconds_text(moment: Instant) -> str:
+    """An instant for people, to the second."""
+    return f"{instant_text(moment)[:19].replace('T', ' ')} UTC"
+
+
 def _moment(moment: Instant, now: Instant) -> str:
-    return f"{instant_text(moment)[:19].replace('T', ' ')} UTC ({ago(moment, now)})"
+    return f"{seconds_text(moment)} ({ago(moment, now)})"
 
 
 def _iso(moment: Instant | None) -> str | None:
@@ -243,5 +290,6 @@ def _iso(moment: Instant | None) -> str | None:
 
 
 def first_line(text: str | None) -> str | None:
+    """The first line of an error, whose traceback stands in the ledger."""
     lines = (text or "").strip().splitlines()
     return lines[0] if lines else None

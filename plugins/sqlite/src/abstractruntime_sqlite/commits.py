@@ -12,6 +12,7 @@ from abstractruntime.models import Instant
 from abstractruntime.store import fence
 from abstractruntime.store.contract import Commit, CommitResult, Fence, Projection
 
+from .inbox import HAS_UNSEEN
 from .rows import (
     MESSAGE,
     MESSAGE_PLACES,
@@ -20,17 +21,19 @@ from .rows import (
     arrival_of,
     ledger_rows,
     message_row,
+    place_of,
     projection_row,
     tags_in,
     wait_keys,
 )
 
-# Fence, head and the look into the inbox in one statement: what most steps are.
-_ADVANCE = """
+# Fence, head and the look into the inbox in one statement: what most steps are. RETURNING would cost more than the rest
+# of it, so what the answer says (lease, wake_at, nothing unseen) is guessed and stands among the conditions.
+_ADVANCE = f"""
 UPDATE runs SET length = ?, head_hash = ?, claims = 0
-WHERE ns = ? AND run_id = ? AND length = ? AND head_hash = ? AND epoch = ? AND owner = ?
-RETURNING run, lease_until, wake_at, EXISTS (SELECT 1 FROM inbox WHERE inbox.run = runs.run AND arrival > runs.mark)
-"""
+WHERE run = ? AND ns = ? AND run_id = ? AND length = ? AND head_hash = ? AND epoch = ? AND owner = ?
+AND lease_until IS ? AND wake_at IS ? AND NOT {HAS_UNSEEN}
+"""  # noqa: S608 - our own names
 _STATE = """
 SELECT run, length, head_hash, epoch, owner, lease_until, wake_at, held, claims, mark,
     (SELECT max(arrival) FROM inbox WHERE inbox.run = runs.run), EXISTS (SELECT 1 FROM outbox WHERE run = runs.run)
@@ -55,6 +58,9 @@ _NEWEST_ARRIVAL = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name 
 _OUTBOX = f"INSERT INTO outbox (run, run_id, {MESSAGE}) VALUES (?, ?, {MESSAGE_PLACES})"  # noqa: S608 - our own names
 
 
+_MAX_GUESSES = 4096
+
+
 class _State(NamedTuple):
     """What a commit is judged by and what it changes, as `_STATE` reads it."""
 
@@ -76,17 +82,37 @@ class _State(NamedTuple):
         return Fence(length=self.length, head_hash=self.head_hash, epoch=self.epoch)
 
 
-def apply_commit(cursor: sqlite3.Cursor, ns: int, commit: Commit, now: Instant) -> CommitResult:
+class Guess(NamedTuple):
+    """Where a run was when this process last looked: a key to try first, and values that the statement proves."""
+
+    run: int
+    lease_until: Instant | None
+    wake_at: Instant | None
+
+
+class Guesses(dict[str, Guess]):
+    """By run id; forgotten altogether when there are too many."""
+
+    def note(self, run_id: str, guess: Guess) -> None:
+        """Remember a run."""
+        if len(self) >= _MAX_GUESSES:
+            self.clear()
+        self[run_id] = guess
+
+
+def apply_commit(cursor: sqlite3.Cursor, ns: int, guesses: Guesses, commit: Commit, now: Instant) -> CommitResult:
     """Apply the commit, or answer why not. Raises what SQLite raises; the caller rolls back."""
     if (error := fence.fault(commit)) is not None:
         return CommitResult(run_id=commit.run_id, error=error)
-    if not commit.expect.length:
+    expect = commit.expect
+    if not expect.length:
         return _create(cursor, ns, commit, now)
-    if _only_advances(commit):
-        result = _advance(cursor, ns, commit)
-        if result is not None:
-            return result
-    return _change(cursor, ns, commit, now)
+    guess = guesses.get(commit.run_id)
+    if guess is not None and _only_advances(commit) and _advance(cursor, ns, guess, commit):
+        return CommitResult(
+            run_id=commit.run_id, epoch=expect.epoch, lease_until=guess.lease_until, wake_at=guess.wake_at
+        )
+    return _change(cursor, ns, guesses, commit, now)
 
 
 def _only_advances(commit: Commit) -> bool:
@@ -106,28 +132,28 @@ def _only_advances(commit: Commit) -> bool:
     )
 
 
-def _advance(cursor: sqlite3.Cursor, ns: int, commit: Commit) -> CommitResult | None:
-    """Append under the fence; None where the run is not as expected, with nothing written."""
+def _advance(cursor: sqlite3.Cursor, ns: int, guess: Guess, commit: Commit) -> bool:
+    """Append under the fence; False where the run is not as expected or guessed, with nothing written."""
     expect = commit.expect
-    rows = cursor.execute(
+    moved = cursor.execute(
         _ADVANCE,
         (
             expect.length + len(commit.records), commit.head_hash,
-            ns, commit.run_id, expect.length, expect.head_hash, expect.epoch, commit.owner,
+            guess.run, ns, commit.run_id, expect.length, expect.head_hash, expect.epoch, commit.owner,
+            guess.lease_until, guess.wake_at,
         ),
-    ).fetchall()  # fmt: skip
-    if not rows:
-        return None
-    ((run, lease_until, wake_at, unseen),) = rows
-    _append(cursor, run, commit)
-    return CommitResult(
-        run_id=commit.run_id, epoch=expect.epoch, lease_until=lease_until, wake_at=wake_at, unseen=bool(unseen)
-    )
+    ).rowcount  # fmt: skip
+    if moved:
+        _append(cursor, guess.run, commit)
+    return bool(moved)
 
 
 def _append(cursor: sqlite3.Cursor, run: int, commit: Commit) -> None:
-    for row in ledger_rows(run, commit.expect.length, commit.records):
-        cursor.execute(_RECORDS, row)
+    records = commit.records
+    if len(records) == 1:
+        cursor.execute(_RECORDS, (place_of(run, commit.expect.length + 1), None, records[0]))
+    else:
+        cursor.executemany(_RECORDS, ledger_rows(run, commit.expect.length, records))
 
 
 def _create(cursor: sqlite3.Cursor, ns: int, commit: Commit, now: Instant) -> CommitResult:
@@ -157,7 +183,7 @@ def _create(cursor: sqlite3.Cursor, ns: int, commit: Commit, now: Instant) -> Co
     return CommitResult(run_id=commit.run_id, epoch=1, lease_until=lease_until, wake_at=wake_at)
 
 
-def _change(cursor: sqlite3.Cursor, ns: int, commit: Commit, now: Instant) -> CommitResult:
+def _change(cursor: sqlite3.Cursor, ns: int, guesses: Guesses, commit: Commit, now: Instant) -> CommitResult:
     row = cursor.execute(_STATE, (ns, commit.run_id)).fetchone()
     state = None if row is None else _State(*row)
     if state is None:
@@ -167,7 +193,9 @@ def _change(cursor: sqlite3.Cursor, ns: int, commit: Commit, now: Instant) -> Co
         error = error or _message_refusal(cursor, state.run, commit)
     if state is None or error is not None:
         return CommitResult(run_id=commit.run_id, error=error)
-    return _write(cursor, ns, commit, state, now)
+    result = _write(cursor, ns, commit, state, now)
+    guesses.note(commit.run_id, Guess(state.run, result.lease_until, result.wake_at))
+    return result
 
 
 def _own_messages_refusal(commit: Commit) -> AbstractRuntimeError | None:

@@ -61,11 +61,17 @@ class Connections:
         if self._why_closed is not None:
             raise fence.closed(f"{self.path}{self._why_closed}")
 
-    def open(self) -> None:
-        """Make or check the file. Raises what is wrong with it, by name; a file that is not ours is not touched."""
+    def open(self, namespace: str) -> int:
+        """Make or check the file, and give the number of the namespace in it.
+
+        Raises what is wrong with the file, by name; one that is not ours is not touched.
+        """
         _check_place(self.path)
         with self.write() as cursor:
             schema.migrate(cursor, self.path)
+            cursor.execute("INSERT INTO namespaces (name) VALUES (?) ON CONFLICT DO NOTHING", (namespace,))
+            (number,) = cursor.execute("SELECT ns FROM namespaces WHERE name = ?", (namespace,)).fetchone()
+            return int(number)
 
     def write(self) -> WriteTransaction:
         """One transaction of the writer: ``with connections.write() as cursor``. Commits, or rolls back on an error."""
@@ -97,18 +103,20 @@ class Connections:
         if not self._write_lock.acquire(timeout=self._busy_timeout_s):
             raise busy(self.path)
         try:
-            self.check_open()
-            try:
-                return self._begun()
-            except sqlite3.Error as error:
-                if not is_busy(error):
-                    raise failure(error, self.path) from error
-                return self._patiently(self._begun)
+            cursor = self._writer
+            if cursor is not None:
+                try:
+                    cursor.execute("BEGIN IMMEDIATE")
+                    return cursor
+                except sqlite3.Error:
+                    pass  # busy, or an interrupt got in between: the patient way tells
+            return self._patiently(self._begun)
         except BaseException:
             self._write_lock.release()
             raise
 
     def _begun(self) -> sqlite3.Cursor:
+        self.check_open()
         cursor = self._writing_cursor()
         if cursor.connection.in_transaction:  # an interrupt got between the transaction and its end
             cursor.execute("ROLLBACK")
@@ -258,7 +266,7 @@ class WriteTransaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connections.end(self._cursor, keep=error is None)
-        if isinstance(error, sqlite3.Error):
+        if error is not None and isinstance(error, sqlite3.Error):
             raise failure(error, self._connections.path) from error
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from abstractruntime.errors import InvalidUrl
+from abstractruntime.store.contract import StoreUrl
 
 
 class SqliteOptions(BaseModel):
@@ -19,3 +22,17 @@ class SqliteOptions(BaseModel):
     busy_timeout_s: float = Field(
         default=10.0, gt=0, le=3600, description="How long to wait for the writer of another process, in seconds."
     )
+
+
+def merged(options: SqliteOptions, url: StoreUrl) -> SqliteOptions:
+    """The options with the URL's parameters before them. Raises `InvalidUrl` for one that is unknown or wrong."""
+    try:
+        return SqliteOptions.model_validate({**options.model_dump(), **url.query})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise InvalidUrl(
+            f"{url.text} has a parameter {name} that cannot be used: {first['msg']}",
+            hint=f"the parameters are namespace, {', '.join(SqliteOptions.model_fields)}",
+            url=url.text,
+        ) from error

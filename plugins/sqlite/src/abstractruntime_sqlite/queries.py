@@ -22,10 +22,13 @@ WITH RECURSIVE known (status) AS (
 )
 SELECT status FROM known WHERE status IS NOT NULL
 """
-_PAIR = """
+# Two leaps: a comparison of (queue, priority) with a pair would walk all entries of the queue.
+_LEAP = """
 SELECT queue, priority FROM runs INDEXED BY runs_due
-WHERE ns = ? AND wake_at IS NOT NULL AND held = '' AND (queue, priority) > (?, ?) ORDER BY queue, priority LIMIT 1
+WHERE ns = ? AND wake_at IS NOT NULL AND held = '' AND lease_until IS NULL AND {} ORDER BY queue, priority LIMIT 1
 """
+_NEXT_PRIORITY = _LEAP.format("queue = ? AND priority > ?")
+_NEXT_QUEUE = _LEAP.format("queue > ?")
 _DUE = "wake_at IS NOT NULL AND wake_at <= ? AND held = '' AND (lease_until IS NULL OR lease_until <= ?)"
 _NOT_DUE = "(wake_at IS NULL OR wake_at > ? OR held <> '' OR lease_until > ?)"
 _COUNT_DUE = """
@@ -34,8 +37,6 @@ SELECT count(*) FROM (
 )
 """
 _FEW_DUE = 200  # up to here it is quicker to sort all due runs than to look for them in another order
-
-_LOWEST_PRIORITY = -(2**63)
 
 
 class _Conditions:
@@ -65,7 +66,9 @@ def find_heads(cursor: sqlite3.Cursor, ns: int, query: RunQuery, now: Instant) -
         return _select(cursor, index, conditions, query)
     if query.order != "since":
         _add_status(conditions, query.status)
-        return _select(cursor, "INDEXED BY runs_wake" if query.order == "wake_at" else "INDEXED BY runs_id", conditions, query)
+        return _select(
+            cursor, "INDEXED BY runs_wake" if query.order == "wake_at" else "INDEXED BY runs_id", conditions, query
+        )
     statuses = [row[0] for row in cursor.execute(_STATUSES, (ns,))] if query.status is None else set(query.status)
     pages = []
     for status in statuses:
@@ -154,38 +157,56 @@ def _select(cursor: sqlite3.Cursor, index: str, conditions: _Conditions, query: 
 
 
 def claimable(
-    cursor: sqlite3.Cursor, ns: int, can_run: Runnable, now: Instant, limit: int, run_id: str | None
+    cursor: sqlite3.Cursor, ns: int, can_run: Runnable, *, now: Instant, limit: int, run_id: str | None
 ) -> list[RunHead]:
     """Up to ``limit`` due runs that the claimer can run, by priority, then ``wake_at``, then id."""
-    conditions = _runnable(ns, can_run, now)
+    runnable = _runnable(ns, can_run)
     if run_id is not None:
-        conditions.add("run_id = ?", run_id)
-        return _select_claimable(cursor, "runs_id", conditions, limit)
+        runnable.add(_DUE, now, now)
+        runnable.add("run_id = ?", run_id)
+        return _first(cursor, "runs_id", runnable, limit)
+    abandoned = runnable.copy()
+    abandoned.add("lease_until IS NOT NULL AND lease_until <= ? AND wake_at <= ? AND held = ''", now, now)
+    heads = _first(cursor, "runs_lease", abandoned, limit)
+    heads += _free(cursor, ns, can_run, runnable, now=now, limit=limit)
+    return sorted(heads, key=_rank)[:limit]
+
+
+def _rank(head: RunHead) -> tuple[int, int, str]:
+    return -head.projection.priority, head.wake_at or 0, head.run_id
+
+
+def _free(
+    cursor: sqlite3.Cursor, ns: int, can_run: Runnable, runnable: _Conditions, *, now: Instant, limit: int
+) -> list[RunHead]:
+    """The first of the due runs without a lease: level by level, as far as needed."""
     found: list[RunHead] = []
     pairs = sorted(_pairs(cursor, ns, can_run), key=lambda pair: -pair[1])
     for _, level in groupby(pairs, key=lambda pair: pair[1]):
-        pages = []
+        heads: list[RunHead] = []
         for queue, priority in level:
-            own = conditions.copy()
+            own = runnable.copy()
+            own.add("wake_at IS NOT NULL AND wake_at <= ? AND held = '' AND lease_until IS NULL", now)
             own.add("queue = ? AND priority = ?", queue, priority)
-            pages.append(_select_claimable(cursor, "runs_due", own, limit - len(found)))
-        merged = heapq.merge(*pages, key=lambda head: (head.wake_at or 0, head.run_id))
-        found.extend(islice(merged, limit - len(found)))
-        if len(found) == limit:
+            heads += _first(cursor, "runs_due", own, limit)
+        found += sorted(heads, key=_rank)
+        if len(found) >= limit:
             break
-    return found
+    return found[:limit]
 
 
-def _select_claimable(cursor: sqlite3.Cursor, index: str, conditions: _Conditions, limit: int) -> list[RunHead]:
+def _first(cursor: sqlite3.Cursor, index: str, conditions: _Conditions, limit: int) -> list[RunHead]:
     where = " AND ".join(conditions.texts)
-    sql = f"SELECT {HEAD} FROM runs INDEXED BY {index} WHERE {where} ORDER BY wake_at, run_id LIMIT ?"  # noqa: S608 - our own names
+    # of one queue and priority this is the order of `runs_due`, and nothing needs to be sorted but ties
+    order = "wake_at, run_id" if index == "runs_due" else "priority DESC, wake_at, run_id"
+    sql = f"SELECT {HEAD} FROM runs INDEXED BY {index} WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608 - our own names
     return [head_of(row) for row in cursor.execute(sql, (*conditions.values, limit))]
 
 
-def _runnable(ns: int, can_run: Runnable, now: Instant) -> _Conditions:
+def _runnable(ns: int, can_run: Runnable) -> _Conditions:
+    """What does not depend on who holds the run, and how long."""
     conditions = _Conditions()
     conditions.add("ns = ?", ns)
-    conditions.add(_DUE, now, now)
     conditions.add("format <= ?", can_run.format)
     if can_run.queues is not None:
         conditions.add(f"queue IN ({_places(can_run.queues)})", *can_run.queues)
@@ -193,7 +214,9 @@ def _runnable(ns: int, can_run: Runnable, now: Instant) -> _Conditions:
         texts: list[str] = []
         values: list[Value] = []
         for workflow_id, versions in can_run.workflows.items():
-            texts.append(f"workflow_id = ? AND workflow_version IN ({_places(versions)})" if versions else "workflow_id = ?")
+            texts.append(
+                f"workflow_id = ? AND workflow_version IN ({_places(versions)})" if versions else "workflow_id = ?"
+            )
             values += [workflow_id, *versions]
         conditions.add(f"({' OR '.join(texts) or 'FALSE'})", *values)
     return conditions
@@ -201,11 +224,14 @@ def _runnable(ns: int, can_run: Runnable, now: Instant) -> _Conditions:
 
 def _pairs(cursor: sqlite3.Cursor, ns: int, can_run: Runnable) -> Iterator[tuple[str, int]]:
     """Each queue and priority that has a run with a `wake_at`, found by leaping through the index."""
-    pair: tuple[str, int] | None = ("", _LOWEST_PRIORITY)
+    pair: tuple[str, int] | None = cursor.execute(_NEXT_QUEUE, (ns, "")).fetchone()
     while pair is not None:
-        pair = cursor.execute(_PAIR, (ns, *pair)).fetchone()
-        if pair is not None and (can_run.queues is None or pair[0] in can_run.queues):
+        if can_run.queues is None or pair[0] in can_run.queues:
             yield pair
+        queue = pair[0]
+        pair = cursor.execute(_NEXT_PRIORITY, (ns, *pair)).fetchone()
+        if pair is None:
+            pair = cursor.execute(_NEXT_QUEUE, (ns, queue)).fetchone()
 
 
 def _places(values: Iterable[object]) -> str:

@@ -61,10 +61,31 @@ _NONE = "[]"
 
 def head_of(row: Row) -> RunHead:
     """The head in a row of `HEAD`."""
-    run_id, length, head_hash, epoch, wake_at, owner, lease_until, held, claims = row[:9]
+    (
+        run_id, length, head_hash, epoch, wake_at, owner, lease_until, held, claims,
+        workflow_id, workflow_version, status, since, created_at, waits, queue, priority, partition_key,
+        parent_run_id, root_run_id, session_id, actor_id, tags, record_format,
+    ) = row  # fmt: skip
+    projection = Projection(
+        workflow_id=workflow_id,
+        workflow_version=workflow_version,
+        status=status,
+        since=since,
+        created_at=created_at,
+        waits=() if waits == _NONE else _waits.decode(waits),
+        queue=queue,
+        priority=priority,
+        partition_key=partition_key,
+        parent_run_id=parent_run_id,
+        root_run_id=root_run_id,
+        session_id=session_id,
+        actor_id=actor_id,
+        tags=() if tags == _NONE else _tags.decode(tags),
+        format=record_format,
+    )
     return RunHead(
         run_id=run_id,
-        projection=projection_of(row[9:]),
+        projection=projection,
         length=length,
         head_hash=head_hash,
         epoch=epoch,
@@ -74,14 +95,6 @@ def head_of(row: Row) -> RunHead:
         held=held,
         claims=claims,
     )
-
-
-def projection_of(row: Row) -> Projection:
-    """The projection in a row of `PROJECTION_COLUMNS`."""
-    values = dict(zip(PROJECTION_COLUMNS, row, strict=True))
-    values["waits"] = () if values["waits"] == _NONE else _waits.decode(values["waits"])
-    values["tags"] = () if values["tags"] == _NONE else _tags.decode(values["tags"])
-    return Projection(**values)
 
 
 def projection_row(projection: Projection) -> list[Value]:
@@ -159,9 +172,6 @@ def seq_of(place: int) -> int:
 
 def ledger_rows(run: int, length: int, records: Sequence[bytes]) -> Iterator[tuple[int, bytes | None, bytes]]:
     """One row for the records of a commit after ``length`` records; more where they are too large for one."""
-    if len(records) == 1:
-        yield place_of(run, length + 1), None, records[0]
-        return
     start = size = 0
     for number, record in enumerate(records):
         if size + len(record) > _ROW_BYTES:
@@ -172,7 +182,9 @@ def ledger_rows(run: int, length: int, records: Sequence[bytes]) -> Iterator[tup
         yield _packed(run, length + start, records[start:])
 
 
-def _packed(run: int, length: int, records: Sequence[bytes]) -> tuple[int, bytes, bytes]:
+def _packed(run: int, length: int, records: Sequence[bytes]) -> tuple[int, bytes | None, bytes]:
+    if len(records) == 1:
+        return place_of(run, length + 1), None, records[0]
     lengths = struct.pack(f">{len(records)}I", *map(len, records))
     return place_of(run, length + 1), lengths, b"".join(records)
 

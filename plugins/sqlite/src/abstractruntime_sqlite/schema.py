@@ -42,9 +42,13 @@ _VERSION_1 = (
     """,
     "CREATE UNIQUE INDEX runs_id ON runs (ns, run_id)",
     "CREATE INDEX runs_status ON runs (ns, status, since)",
-    "CREATE INDEX runs_due ON runs (ns, queue, priority, wake_at) WHERE wake_at IS NOT NULL AND held = ''",
+    # a claim must not have to step over the runs that others hold: those are in an index of their own, by their end
+    """
+    CREATE INDEX runs_due ON runs (ns, queue, priority, wake_at)
+    WHERE wake_at IS NOT NULL AND held = '' AND lease_until IS NULL
+    """,
+    "CREATE INDEX runs_lease ON runs (ns, lease_until, owner) WHERE lease_until IS NOT NULL",
     "CREATE INDEX runs_wake ON runs (ns, wake_at) WHERE wake_at IS NOT NULL",
-    "CREATE INDEX runs_owner ON runs (ns, owner) WHERE owner IS NOT NULL",
     "CREATE INDEX runs_parent ON runs (ns, parent_run_id) WHERE parent_run_id IS NOT NULL",
     "CREATE INDEX runs_root ON runs (ns, root_run_id) WHERE root_run_id IS NOT NULL",
     "CREATE INDEX runs_session ON runs (ns, session_id) WHERE session_id IS NOT NULL",

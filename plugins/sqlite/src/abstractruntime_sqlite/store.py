@@ -7,12 +7,21 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import msgspec
 
-from abstractruntime.errors import AbstractRuntimeError, InvalidUrl, InvalidValue, UnknownRun
+from abstractruntime.errors import (
+    InvalidUrl,
+    InvalidValue,
+    OutcomeUnknown,
+    StoreBusy,
+    StoreClosed,
+    StoreError,
+    UnknownRun,
+)
 from abstractruntime.models import Instant
 from abstractruntime.store import fence
 from abstractruntime.store.contract import (
@@ -29,9 +38,9 @@ from abstractruntime.store.contract import (
     StoreUrl,
 )
 
-from .commits import apply_commit
+from .commits import Guesses, apply_commit
 from .connections import Connections
-from .failures import failure
+from .failures import corrupt, failure
 from .inbox import HAS_UNSEEN, deliver_message, message_page
 from .queries import claimable, find_heads
 from .rows import HEAD, MESSAGE, Row, arrival_of, head_of, message_of, place_of, records_in
@@ -40,7 +49,10 @@ _log = logging.getLogger(__name__)
 
 _LOAD = f"SELECT run, mark, {HEAD} FROM runs WHERE ns = ? AND run_id = ?"  # noqa: S608 - our own names
 _OUTBOX = f"SELECT run_id, {MESSAGE} FROM outbox WHERE run = ? ORDER BY place"  # noqa: S608 - our own names
-_RENEWED = f"SELECT {HEAD} FROM runs WHERE ns = ? AND owner = ? AND {HAS_UNSEEN} ORDER BY run_id"  # noqa: S608 - our own names
+_RENEWED = f"""
+SELECT {HEAD} FROM runs INDEXED BY runs_lease WHERE ns = ? AND lease_until IS NOT NULL AND owner = ? AND {HAS_UNSEEN}
+"""  # noqa: S608 - our own names
+_RENEW = "UPDATE runs INDEXED BY runs_lease SET lease_until = ? WHERE ns = ? AND lease_until IS NOT NULL AND owner = ?"
 _CLAIM = """
 UPDATE runs SET owner = ?, lease_until = ?, epoch = epoch + 1, claims = claims + 1 WHERE ns = ? AND run_id = ?
 """
@@ -50,8 +62,8 @@ SELECT place, lengths, records FROM ledger
 WHERE place >= coalesce((SELECT max(place) FROM ledger WHERE place BETWEEN ?1 AND ?2), ?2) AND place <= ?3
 ORDER BY place
 """
-_LEDGER_PAGE_BYTES = 4 << 20
-_TABLES_BY_RUN = ("checkpoints", "inbox", "known", "outbox", "artifacts", "waits", "tags")
+_PAGE_BYTES = 4 << 20
+_TABLES_BY_RUN = ("checkpoints", "inbox", "known", "outbox", "artifacts", "waits", "tags", "runs")
 
 
 def machine_clock() -> Instant:
@@ -83,6 +95,7 @@ class SqliteStore:
         self._connections = Connections(path, durability=durability, busy_timeout_s=busy_timeout_s)
         self._durability = durability
         self._clock = clock
+        self._guesses = Guesses()
         try:
             self._ns = self._connections.open(namespace)
         except BaseException:
@@ -114,21 +127,192 @@ class SqliteStore:
         if not commits:
             return []
         try:
-            cursor = self._connections.begin()
-            keep = False
-            try:
-                now = self._clock()
-                results = [apply_commit(cursor, self._ns, commit, now) for commit in commits]
-                keep = True
-            finally:
-                self._connections.end(cursor, keep=keep)
-        except (AbstractRuntimeError, sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
-            return self._one_by_one(commits, error)
+            return self._commit(commits)
+        except StoreClosed:
+            raise
+        except (StoreError, InvalidValue, UnicodeEncodeError, OverflowError) as error:
+            return self._answer(commits, error)
+
+    def _commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        cursor = self._connections.begin()
+        keep = False
+        try:
+            now = self._clock()
+            results = [apply_commit(cursor, self._ns, self._guesses, commit, now) for commit in commits]
+            keep = True
+        except sqlite3.Error as error:
+            raise failure(error, self._connections.path) from error
+        finally:
+            self._connections.end(cursor, keep=keep)
         return results
 
-    def _one_by_one(self, commits: Sequence[Commit], error: Exception) -> list[CommitResult]:
-        """After one of them made the transaction fail: each alone, so that it does not hinder the others."""
-        if len(commits) > 1 and not isinstance(error, StoreBusy | OutcomeUnknown | StoreClosed):
+    def _answer(self, commits: Sequence[Commit], error: Exception) -> list[CommitResult]:
+        """What became of commits whose transaction failed: each is tried alone, so that none hinders the others."""
+        if len(commits) > 1 and not isinstance(error, StoreBusy | OutcomeUnknown):
             return [result for commit in commits for result in self.commit([commit])]
-        told = _told(error, self._connections.path)
-        return [CommitResult(run_id=commit.run_id, error=told) for commit in commits]
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            error = InvalidValue(f"SQLite cannot store it: {error}", path="commit")
+        return [CommitResult(run_id=commit.run_id, error=error.with_traceback(None)) for commit in commits]
+
+    def load(self, run_id: str, *, after: int = 0, inbox_after: bytes = b"") -> StoredRun | None:
+        self._connections.check_open()
+        return self._connections.read(lambda cursor: self._load(cursor, run_id, after, inbox_after), brief=True)
+
+    def _load(self, cursor: sqlite3.Cursor, run_id: str, after: int, inbox_after: bytes) -> StoredRun | None:
+        row: Row | None = cursor.execute(_LOAD, (self._ns, run_id)).fetchone()
+        if row is None:
+            return None
+        run, mark = row[:2]
+        head = head_of(row[2:])
+        found = cursor.execute("SELECT length, state FROM checkpoints WHERE run = ? AND length > ?", (run, after))
+        checkpoint = next((Checkpoint(length=length, state=state) for length, state in found.fetchall()), None)
+        start = after if checkpoint is None else checkpoint.length
+        records = tuple(self._records(cursor, run, head, start, head.length)) if start < head.length else ()
+        page = message_page(cursor, run, run_id, seen=arrival_of(inbox_after), run_mark=mark)
+        outbox = cursor.execute(_OUTBOX, (run,)).fetchall()
+        return StoredRun(
+            head=head,
+            checkpoint=checkpoint,
+            records=records,
+            messages=page.messages,
+            inbox_mark=page.mark,
+            more_messages=page.more,
+            outbox=tuple(map(message_of, outbox)),
+        )
+
+    def _records(self, cursor: sqlite3.Cursor, run: int, head: RunHead, after: int, end: int) -> Iterator[bytes]:
+        """The records after ``after`` up to ``end``, each of which has to be there."""
+        places = (place_of(run, 0), place_of(run, after + 1), place_of(run, end))
+        expected = after
+        for seq, record in records_in(cursor.execute(_LEDGER, places), after):
+            expected += 1
+            if seq != expected:
+                break
+            if seq > end:
+                return
+            yield record
+        if expected < end:
+            raise corrupt(
+                self._connections.path, f"record {expected + 1} of run {head.run_id!r} is not where it belongs"
+            )
+
+    def ledger(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        self._connections.check_open()
+        head = self._connections.read(lambda cursor: self._head(cursor, run_id), brief=True)
+        if head is None:
+            return iter(())
+        end = head[1].length
+        return self._pages(run_id, after, end if limit is None else min(end, after + limit))
+
+    def _head(self, cursor: sqlite3.Cursor, run_id: str) -> tuple[int, RunHead] | None:
+        row: Row | None = cursor.execute(_LOAD, (self._ns, run_id)).fetchone()
+        return None if row is None else (row[0], head_of(row[2:]))
+
+    def _pages(self, run_id: str, after: int, end: int) -> Iterator[bytes]:
+        while after < end:
+            start = after
+            page = self._connections.read(lambda cursor: self._page(cursor, run_id, start, end))  # noqa: B023 - called at once
+            yield from page
+            after += len(page)
+
+    def _page(self, cursor: sqlite3.Cursor, run_id: str, after: int, end: int) -> list[bytes]:
+        found = self._head(cursor, run_id)
+        if found is None:
+            raise UnknownRun(
+                f"run {run_id!r} was deleted while its ledger was read", hint="nothing is left of it", run_id=run_id
+            )
+        page: list[bytes] = []
+        size = 0
+        for record in self._records(cursor, *found, after, end):
+            page.append(record)
+            size += len(record)
+            if size > _PAGE_BYTES:
+                break
+        return page
+
+    def find(self, query: RunQuery) -> Page:
+        fence.check_query(query)
+        self._connections.check_open()
+        now = self._clock()
+        heads = self._connections.read(lambda cursor: find_heads(cursor, self._ns, query, now))
+        items = tuple(heads[: query.limit])
+        return Page(items=items, cursor=fence.cursor_after(query, items[-1]) if len(heads) > query.limit else None)
+
+    def claim(
+        self, *, owner: str, lease_s: float, can_run: Runnable, limit: int = 1, run_id: str | None = None
+    ) -> list[RunHead]:
+        fence.check_id(owner, "owner")
+        fence.check_lease(lease_s)
+        self._connections.check_open()
+        # Idle claimers look again and again: the write lock is only asked for where there is something to claim.
+        now = self._clock()
+        if not self._connections.read(
+            lambda cursor: claimable(cursor, self._ns, can_run, now=now, limit=1, run_id=run_id), brief=True
+        ):
+            return []
+        with self._connections.write() as cursor:
+            now = self._clock()
+            until = Instant(now + round(lease_s * 1_000_000))
+            heads = claimable(cursor, self._ns, can_run, now=now, limit=limit, run_id=run_id)
+            cursor.executemany(_CLAIM, [(owner, until, self._ns, head.run_id) for head in heads])
+        return [
+            msgspec.structs.replace(
+                head, owner=owner, lease_until=until, epoch=head.epoch + 1, claims=head.claims + 1
+            )
+            for head in heads
+        ]  # fmt: skip
+
+    def renew(self, owner: str, lease_s: float) -> list[RunHead]:
+        fence.check_lease(lease_s)
+        with self._connections.write() as cursor:
+            until = self._clock() + round(lease_s * 1_000_000)
+            cursor.execute(_RENEW, (until, self._ns, owner))
+            return [head_of(row) for row in cursor.execute(_RENEWED, (self._ns, owner)).fetchall()]
+
+    def deliver(self, messages: Sequence[Message]) -> list[Delivery]:
+        fence.check_batch(messages, "messages")
+        for message in messages:
+            fence.check_message(message)
+        with self._connections.write() as cursor:
+            now = self._clock()
+            return [deliver_message(cursor, self._ns, message, now) for message in messages]
+
+    def delete(self, run_id: str) -> None:
+        with self._connections.write() as cursor:
+            found = self._head(cursor, run_id)
+            if found is None:
+                return
+            run, head = found
+            now = self._clock()
+            if not fence.is_free(head.owner, head.lease_until, now):
+                raise fence.leased(run_id, head.owner, head.lease_until)
+            for table in _TABLES_BY_RUN:
+                cursor.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - our own names
+            cursor.execute("DELETE FROM ledger WHERE place BETWEEN ? AND ?", (place_of(run, 0), place_of(run + 1, 0)))
+            cursor.execute("INSERT INTO tombstones VALUES (?, ?, ?)", (self._ns, run_id, now))
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        self._connections.check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_sqlite(url: StoreUrl, options: object) -> SqliteStore:
+    """The store at a URL. ``options``: a `SqliteOptions`, or None for the defaults; the URL's parameters go first."""
+    if Path(url.path).name == ":memory:":
+        raise InvalidUrl(f"{url.text} would not be kept", hint="write memory: for a store in memory", url=url.text)
+    if options is None and not url.query:
+        return SqliteStore(url.path, namespace=url.namespace)
+    from .options import SqliteOptions, merged
+
+    chosen = merged(options if isinstance(options, SqliteOptions) else SqliteOptions(), url)
+    return SqliteStore(
+        url.path, namespace=url.namespace, durability=chosen.durability, busy_timeout_s=chosen.busy_timeout_s
+    )

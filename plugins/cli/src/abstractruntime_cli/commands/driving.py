@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 def run(
     ctx: typer.Context,
     reference: Annotated[
-        str, typer.Argument(metavar="MODULE:WORKFLOW", help="A workflow in a module of the working directory, or installed.")
+        str,
+        typer.Argument(
+            metavar="MODULE:WORKFLOW", help="A workflow in a module of the working directory, or installed."
+        ),
     ],
+    *,
     variables: Annotated[
         str | None,
         typer.Option("--vars", metavar="JSON", help="The run's vars: JSON, @FILE, or - for standard input."),
@@ -41,7 +45,9 @@ def run(
         list[str] | None,
         typer.Option("--var", metavar="KEY=VALUE", help="One of them; JSON where it reads as JSON. May be repeated."),
     ] = None,
-    tags: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="To find it by. May be repeated.")] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="To find it by. May be repeated.")
+    ] = None,
     session: Annotated[str | None, typer.Option("--session", metavar="ID", help="The session it belongs to.")] = None,
     run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="Its id. Default: a new uuid.")] = None,
     carry_on: Annotated[
@@ -77,6 +83,7 @@ def run(
 def resume(
     ctx: typer.Context,
     run_text: RunArgument,
+    *,
     key: Annotated[
         str | None, typer.Option("--key", metavar="KEY", help="Which wait. Not needed where there is one.")
     ] = None,
@@ -113,6 +120,7 @@ def resume(
 def retry(
     ctx: typer.Context,
     run_text: RunArgument,
+    *,
     workflow: WorkflowOption = None,
     max_steps: MaxStepsOption = None,
     store: StoreOption = None,
@@ -131,6 +139,7 @@ def retry(
 def resolve(
     ctx: typer.Context,
     run_text: RunArgument,
+    *,
     done: Annotated[
         str | None,
         typer.Option("--done", metavar="JSON", help="It happened; this is its result: JSON, @FILE, or - for stdin."),
@@ -138,10 +147,10 @@ def resolve(
     failed: Annotated[
         str | None, typer.Option("--failed", metavar="TEXT", help="It did not happen, and shall not: the run fails.")
     ] = None,
-    again: Annotated[
-        bool, typer.Option("--retry", help="It did not happen: do it now.", show_default=False)
-    ] = False,
-    wait_id: Annotated[str | None, typer.Option("--wait-id", metavar="ID", help="Which wait, where several are open.")] = None,
+    again: Annotated[bool, typer.Option("--retry", help="It did not happen: do it now.", show_default=False)] = False,
+    wait_id: Annotated[
+        str | None, typer.Option("--wait-id", metavar="ID", help="Which wait, where several are open.")
+    ] = None,
     workflow: WorkflowOption = None,
     max_steps: MaxStepsOption = None,
     store: StoreOption = None,
@@ -168,7 +177,10 @@ def resolve(
 def cancel(
     ctx: typer.Context,
     run_text: RunArgument,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the ledger.")] = None,
+    *,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the ledger.")
+    ] = None,
     store: StoreOption = None,
     verbose: VerboseOption = False,
 ) -> ExitCode:
@@ -253,4 +265,6 @@ def _verdict(done: str | None, failed: str | None, *, again: bool) -> EffectOutc
         return "retry"
     from abstractruntime.effects import EffectOutcome
 
-    return EffectOutcome.completed(read_json(done, "--done")) if done is not None else EffectOutcome.failed(failed or "")
+    return (
+        EffectOutcome.completed(read_json(done, "--done")) if done is not None else EffectOutcome.failed(failed or "")
+    )

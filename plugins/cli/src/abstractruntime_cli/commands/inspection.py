@@ -13,11 +13,11 @@ from abstractruntime.models import RunStatus
 from ..exits import ExitCode
 from ..hints import is_doubt
 from ..invocation import Invocation
-from ..lookup import find_run_id
+from ..lookup import find_run_id, head_of
 from ..options import JsonFlag, RunArgument, StoreOption, VerboseOption
 from ..outcome import waits
 from ..terminal import console, note, show, show_json
-from ..views import head_json, head_of, ledger_table, run_page, run_table, state_json
+from ..views import head_json, ledger_table, run_page, run_table, state_json
 
 if TYPE_CHECKING:
     from abstractruntime.store.contract import RunHead, RunQuery, Store
@@ -27,6 +27,7 @@ _PAGE = 1000
 
 def runs(
     ctx: typer.Context,
+    *,
     status: Annotated[
         list[RunStatus] | None, typer.Option("--status", help="In that status. May be repeated.", show_default=False)
     ] = None,
@@ -36,7 +37,8 @@ def runs(
     tags: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="With all these tags.")] = None,
     session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Of that session.")] = None,
     in_doubt: Annotated[
-        bool, typer.Option("--in-doubt", help="Parked because nobody knows whether an effect happened.", show_default=False)
+        bool,
+        typer.Option("--in-doubt", help="Parked because nobody knows whether an effect happened.", show_default=False),
     ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="At most N of them.")] = 20,
     as_json: JsonFlag = False,
@@ -70,7 +72,7 @@ def runs(
     if as_json:
         show_json([head_json(head) for head in shown])
     elif shown:
-        show(run_table(shown, now, whole_ids=not console().is_terminal))
+        show(run_table(shown, now, exact=not console().is_terminal))
     else:
         note("no runs" + (" match" if query != RunQuery(descending=True) else f" in {invocation.store_url.text}"))
     if more:
@@ -81,6 +83,7 @@ def runs(
 def show_run(
     ctx: typer.Context,
     run_text: RunArgument,
+    *,
     as_json: JsonFlag = False,
     store: StoreOption = None,
     verbose: VerboseOption = False,
@@ -92,19 +95,22 @@ def show_run(
     invocation = Invocation.of(ctx, store, verbose=verbose)
     with invocation.reader() as runtime:
         run_id = find_run_id(runtime.store, run_text)
-        state, head = runtime.get_state(run_id), head_of(runtime.store, run_id)
+        state = runtime.get_state(run_id)
+        head = head_of(runtime.store, state)
         limits, now = runtime.get_limit_status(run_id), runtime.store.now()
         if as_json:
             show_json({**state_json(state), "limits": limits, "head": head_json(head)})
         else:
             about, values = run_page(state, head, limits, now)
-            show(*about, *waits(state, invocation.hints_for(runtime, state)), *values)
+            asked = waits(state, invocation.hints_for(runtime, state))
+            show(about, *(["", *asked] if asked else []), *values)
     return ExitCode.DONE
 
 
 def ledger(
     ctx: typer.Context,
     run_text: RunArgument,
+    *,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per line, whole records.", show_default=False)
     ] = False,
@@ -118,7 +124,7 @@ def ledger(
         if as_json:
             show_json(rows, lines=True)
         else:
-            show(ledger_table(rows))
+            show(ledger_table(rows, exact=not console().is_terminal))
     return ExitCode.DONE
 
 

@@ -1,0 +1,58 @@
+"""Effect handlers at hand, and how one is called."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+
+from .effects import EffectSpec
+from .requests import Perform, Performed
+from .waits import BUILT_IN
+
+
+class Handlers(Mapping[str, EffectSpec]):
+    """Effect handlers by type: those given, then those of plugins, then the built-in ones.
+
+    Plugins are asked when the first effect comes up that was not given: ``of_plugins(given)`` gets the types given.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, EffectSpec],
+        of_plugins: Callable[[Mapping[str, EffectSpec]], Mapping[str, EffectSpec]] | None = None,
+    ) -> None:
+        self._given = given
+        self._of_plugins = of_plugins
+        self._known: dict[str, EffectSpec] = {**BUILT_IN, **given} if of_plugins is None else dict(given)
+
+    def _whole(self) -> dict[str, EffectSpec]:
+        if self._of_plugins is not None:
+            self._known = {**BUILT_IN, **self._of_plugins(self._given), **self._given}
+            self._of_plugins = None
+        return self._known
+
+    def __getitem__(self, effect_type: str) -> EffectSpec:
+        found = self._known.get(effect_type)
+        return found if found is not None else self._whole()[effect_type]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole())
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+
+def perform(request: Perform) -> Performed:
+    """Call a handler in this thread; what it raises is part of the answer. An ``async def`` handler gets a loop of its
+    own."""
+    hook = request.spec.reconcile if request.hook == "reconcile" else request.spec.handler
+    try:
+        if hook is None:  # a drive asks only for hooks that are there
+            raise LookupError("this effect has no reconcile hook")
+        returned: object = hook(request.run, request.effect, request.ctx)
+        if inspect.iscoroutine(returned):
+            returned = asyncio.run(returned)
+        return Performed(returned=returned)
+    except BaseException as error:  # noqa: BLE001  # Ctrl-C too: the drive records that the effect was interrupted, then raises it
+        return Performed(raised=error)
