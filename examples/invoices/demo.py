@@ -21,6 +21,7 @@ from driver import Driver, Stuck
 from local_llm import LocalLLMUnavailable, local_llm
 from payments import PaymentsFile
 from proof import RunEvidence, contradictions, gather
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -35,11 +36,16 @@ from abstractruntime.urls import redact_url
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PROVED, NOT_PROVED, CANNOT_BEGIN, INTERRUPTED = 0, 1, 2, 130
-_WIDTH_WITHOUT_TERMINAL = 120
+_WIDTH_WITHOUT_TERMINAL = 200
 
 # Short, so that nobody has to wait for a dead worker's lease here; the default, 30 s, suits machines that may be slow
-# to answer. And runs are started for the worker, so they are not kept for their starter.
-_TERMS = {"ABSTRACTRUNTIME_RUNTIME__LEASE_S": "2", "ABSTRACTRUNTIME_RUNTIME__START_GRACE_S": "0"}
+# to answer. Runs are started for the worker, so they are not kept for their starter; and a worker that finds a run
+# leased says so at once.
+_TERMS = {
+    "ABSTRACTRUNTIME_RUNTIME__LEASE_S": "2",
+    "ABSTRACTRUNTIME_RUNTIME__START_GRACE_S": "0",
+    "ABSTRACTRUNTIME_RUNTIME__LEASE_WAIT_S": "0.2",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +80,8 @@ def _options() -> argparse.ArgumentParser:
 
 def _demo(options: argparse.Namespace, screen: Screen) -> int:
     batch = _batch(options, screen)
-    payments = PaymentsFile(options.dir / f"{batch.name}.payments.jsonl")
+    payments = PaymentsFile(options.dir / batch.name / "payments.jsonl")
+    payments.path.parent.mkdir(exist_ok=True)
     approver = _approver(options, screen)
     url = _store_url(options.dir)
     with ExitStack() as open_parts:
@@ -147,12 +154,13 @@ def _environment(options: argparse.Namespace, url: str, screen: Screen, open_par
 
 
 def _table(evidence: Sequence[RunEvidence]) -> Table:
-    table = Table(title="What became of the letters", title_justify="left")
-    for heading in ("file", "vendor"):
-        table.add_column(heading, overflow="fold")
+    table = Table(title="What became of the letters", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("vendor", overflow="fold")
     table.add_column("total", justify="right", no_wrap=True)
-    for heading in ("", "due", "approved by"):
-        table.add_column(heading, no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("due", no_wrap=True)
+    table.add_column("approved by", overflow="fold")
     table.add_column("steps", justify="right")
     table.add_column("ms", justify="right")
     for one in evidence:

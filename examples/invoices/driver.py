@@ -140,10 +140,10 @@ class Driver:
             case "in the act":
                 self._kill()
             case "leased":
-                self._screen.say("       the run is still leased to the dead worker: waiting for the lease to run out")
+                self._screen.say("       the run is still leased to the dead one: waiting until the lease runs out")
             case "in_doubt":
                 self._screen.say(
-                    "       its payment may be under way until its time is up: waiting for that, then asking"
+                    "       the payment may be under way until its time is up: waiting, then looking it up"
                 )
             case "refused":
                 self._screen.say(f"       {event['message']}", style="red")
@@ -155,7 +155,7 @@ class Driver:
         self._worker.kill()
         self._screen.say(
             f"       worker {self._worker.pid} was killed (SIGKILL) while paying: the payment stands in "
-            f"{self._payments.path.name}, its outcome not in the ledger",
+            f"{self._payments.path.name}, its outcome does not stand in the ledger",
             style="yellow",
         )
 
@@ -185,5 +185,5 @@ def _outcome(state: RunState) -> str:
         doubts = cast("list[JsonDict]", (state.waiting.details or {})["doubts"])
         return f"for a person: {'; '.join(str(doubt['reason']) for doubt in doubts)}"
     if state.waiting is not None:
-        return f"parked: {state.waiting.wait_key}"
+        return f"parked as {state.waiting.wait_key}; `art resolve {state.run_id}` can say what became of it"
     return f"{state.status}: {state.error or 'it did not go on'}"

@@ -16,11 +16,10 @@ class Screen:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._progress: Progress | None = None
 
     def say(self, text: str, *, style: str = "") -> None:
         """Print a line, as it is."""
-        self.console.print(Text(text, style=style))
+        self.console.print(Text(text, style=style), soft_wrap=True)
 
     def print(self, renderable: RenderableType) -> None:
         """Print a table, with a line before it."""

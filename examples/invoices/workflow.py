@@ -22,7 +22,7 @@ from abstractruntime import Effect, EffectOutcome, EffectSpec, EffectType, RunCo
 from abstractruntime.effects import EffectContext, Reconciled
 from abstractruntime.integrations import MappingToolExecutor, make_tool_calls_handler, tool
 from abstractruntime.models import JsonDict, JsonValue, Recovery
-from abstractruntime.vars import get_temp
+from abstractruntime.vars import clear_temp, get_temp
 
 WORKFLOW_ID = "invoices.payable"
 RECORD_PAYMENT = "record_payment"
@@ -51,6 +51,7 @@ def extract(run: RunState, ctx: RunContext) -> StepPlan:
         raise LetterUnreadable(str(result["error"]))
     letter = str(result["output"])
     _context(run)["letter"] = letter
+    clear_temp(run.vars)
     effect = Effect(type=EffectType.LLM_CALL, payload=extraction_payload(letter), result_key="context.answer")
     return StepPlan(node_id="extract", effect=effect, next_node="check")
 

@@ -217,7 +217,7 @@ def test_where_nothing_is_near_all_names_are_listed(folder):
 
 
 def test_the_origin_of_a_setting_that_does_not_exist_is_an_error():
-    with pytest.raises(UnknownSetting, match="did you mean runtime.lease_s"):
+    with pytest.raises(UnknownSetting, match=r"did you mean runtime\.lease_s"):
         Settings().origin("runtime.leases")
 
 
@@ -268,7 +268,7 @@ def test_two_variables_cannot_set_an_option_and_a_part_of_it(folder):
 
 
 def test_values_made_in_code_are_held_to_the_same_ranges():
-    with pytest.raises(InvalidSetting, match="runtime.lease_s is 0; it must be more than 0 seconds"):
+    with pytest.raises(InvalidSetting, match=r"runtime\.lease_s is 0; it must be more than 0 seconds"):
         RuntimeSettings(lease_s=0)
 
 
@@ -339,7 +339,8 @@ def test_a_missing_option_is_an_error_that_says_where_to_set_it():
     error = refused_options(InvalidSetting, {})
     assert str(error) == (
         "plugin 'web' needs the setting plugin.web.base_url, and it is not set. "
-        "Hint: set base_url in [plugin.web] of abstractruntime.toml, or the variable ABSTRACTRUNTIME_PLUGIN__WEB__BASE_URL"
+        "Hint: set base_url in [plugin.web] of abstractruntime.toml, "
+        "or the variable ABSTRACTRUNTIME_PLUGIN__WEB__BASE_URL"
     )
 
 

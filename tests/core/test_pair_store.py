@@ -1,7 +1,6 @@
 """The two stores of 0.2 as one store: what survives in them, what a crash leaves, what an edit becomes."""
 
 import dataclasses
-import gc
 import logging
 import threading
 
@@ -26,6 +25,7 @@ from abstractruntime import (
     verify_ledger_chain,
 )
 from abstractruntime.codec import encode
+from abstractruntime.config import RuntimeSettings
 from abstractruntime.errors import Conflict, InvalidId, Leased, NotWaiting, StoreError, UsageError
 from abstractruntime.journal import fold
 from abstractruntime.legacy.adapter import RECORDS_SUFFIX, PairStore, pair_store
@@ -63,8 +63,8 @@ class Pair:
 
     def open(self):
         """What a new process does: nothing is left of the old one but the two stores."""
-        self.runtime = None
-        gc.collect()
+        if self.runtime is not None:
+            self.runtime.store.close()
         handlers = {EffectType.LLM_CALL: EffectSpec(handler=self._answer, recovery=Recovery.IDEMPOTENT)}
         self.runtime = Runtime(run_store=self.runs, ledger_store=self.ledger, effect_handlers=handlers)
         return self.runtime
@@ -228,6 +228,32 @@ class TestTheStore:
         first.close()
         assert pair_store(pair.runs, pair.ledger) is not first
 
+    def test_what_another_process_drove_on_is_followed_and_not_taken_for_an_edit(self, pair):
+        run_id = pair.parked()
+        elsewhere = Runtime(store=PairStore(pair.runs, pair.ledger))
+        elsewhere.resume(workflow=WORKFLOW, run_id=run_id, wait_key=None, payload="there")
+        assert pair.runtime.get_state(run_id).output == {"said": "there"}
+        assert "edited" not in pair.kinds(run_id)
+        assert pair.is_whole(run_id)
+
+    def test_a_run_is_driven_by_one_of_two_runtimes_at_a_time(self, pair):
+        run_id = pair.start()
+        seen = []
+
+        def look(run, effect, ctx):
+            settings = RuntimeSettings(lease_wait_s=0)
+            with Runtime(run_store=pair.runs, ledger_store=pair.ledger, settings=settings) as other:
+                try:
+                    other.tick(workflow=WORKFLOW, run_id=run_id)
+                except Leased as error:
+                    seen.append(error.run_id)
+            return EffectOutcome.completed(1)
+
+        handlers = {EffectType.LLM_CALL: EffectSpec(handler=look, recovery=Recovery.IDEMPOTENT)}
+        with Runtime(run_store=pair.runs, ledger_store=pair.ledger, effect_handlers=handlers) as runtime:
+            runtime.tick(workflow=WORKFLOW, run_id=run_id)
+        assert seen == [run_id]
+
     def test_the_runtime_gives_the_two_stores_back(self, pair):
         assert pair.runtime.run_store is pair.runs
         assert pair.runtime.ledger_store is pair.ledger
@@ -344,15 +370,23 @@ class TestACrash:
     def test_rows_that_are_missing_are_written_after_all(self):
         pair = Pair(ledger_store=FailingLedger())
         run_id = pair.start()
-        pair.ledger.left = 4  # the commit of the decision and its row, the commit of the wait, one of its three rows
-        with pytest.raises(StoreError):  # the release finds the rows still missing
-            pair.tick(run_id)
-            pair.tick(run_id)
+        pair.ledger.left = 4  # of the two commits of a tick: records, a row; records, one row of three
+        assert pair.tick(run_id).status is RunStatus.WAITING
         pair.ledger.left = None
+        assert pair.rows(run_id) == ALL_ROWS[:2]
         pair.open()
-        assert pair.runtime.get_state(run_id).run_id == run_id
-        assert pair.rows(run_id) == ALL_ROWS[: len(pair.rows(run_id))]
+        assert pair.runtime.get_state(run_id).status is RunStatus.WAITING
+        assert pair.rows(run_id) == ALL_ROWS[:4]
         assert pair.is_whole(run_id)
+
+    def test_reading_a_run_does_not_depend_on_what_can_be_shown_of_it(self):
+        pair = Pair(ledger_store=FailingLedger())
+        run_id = pair.start()
+        pair.ledger.left = 4
+        pair.tick(run_id)
+        assert pair.runtime.get_state(run_id).status is RunStatus.WAITING
+        with pytest.raises(StoreError, match="disk full"):
+            pair.answer(run_id)
 
     @pytest.mark.parametrize("appends", range(12))
     def test_wherever_the_ledger_store_fails_a_later_process_finishes_the_run(self, appends):
@@ -402,7 +436,7 @@ class TestACrash:
         pair = Pair(ledger_store=FailingLedger())
         run_id = pair.parked()
         pair.ledger.left, pair.ledger.lose_answer, pair.ledger.unreadable = 0, True, True
-        with pytest.raises(OSError, match="disk gone"):
+        with pytest.raises(StoreError, match="disk gone"):
             pair.answer(run_id)
         pair.ledger.left, pair.ledger.unreadable = None, False
         state = pair.runtime.get_state(run_id)

@@ -123,8 +123,8 @@ _PLACES = {
         "abstractruntime.limits": "RuntimeConfig",
         "abstractruntime.models": "Effect EffectType LimitWarning Recovery RunStatus StepPlan StepStatus WaitReason "
         "WaitState",
-        "abstractruntime.retry": "DefaultEffectPolicy EffectPolicy NoRetryPolicy RetryPolicy compute_idempotency_key",
         "abstractruntime.opening": "open_runtime open_store",
+        "abstractruntime.retry": "DefaultEffectPolicy EffectPolicy NoRetryPolicy RetryPolicy compute_idempotency_key",
         "abstractruntime.runtime": "Runtime",
         "abstractruntime.scheduler": "ScheduledRuntime Scheduler SchedulerStats create_scheduled_runtime",
         "abstractruntime.snapshots": "InMemorySnapshotStore Snapshot SnapshotStore",

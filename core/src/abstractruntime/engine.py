@@ -166,9 +166,8 @@ class Drive:
                 self._record_plan(workflow, node, plan, run)
             except UsageError as error:  # what it decided cannot be stored, or nobody here can do it
                 self._record_failed_visit(node, error)
-        if (self.state.decision is None and self.journal.pending_bytes >= MAX_PENDING_BYTES) or (
-            self.state.decision is None and len(self.journal.pending) >= MAX_PENDING_RECORDS
-        ):
+        crowded = len(self.journal.pending) >= MAX_PENDING_RECORDS or self.journal.pending_bytes >= MAX_PENDING_BYTES
+        if crowded and self.state.decision is None:
             yield from self._commit()
 
     def _record_failed_visit(self, node: str, error: Exception) -> None:

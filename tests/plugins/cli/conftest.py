@@ -1,6 +1,7 @@
 """A working directory with a module of workflows in it, and ways to call the command line there."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -129,6 +130,21 @@ class Folder:
         out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
+    def on_terminal(self, *words: str, columns: int) -> tuple[int, str]:
+        """Run the command line on a terminal of its own: its exit code, and all that the terminal was sent."""
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from abstractruntime_cli.app import main; main()", *words],
+            cwd=self.path, env={**ENVIRONMENT, "TERM": "xterm-256color", "COLUMNS": str(columns)},
+            stdin=slave, stdout=slave, stderr=slave,
+        )  # fmt: skip
+        os.close(slave)
+        seen = bytearray()
+        while chunk := _read(master):
+            seen += chunk
+        os.close(master)
+        return process.wait(timeout=30), seen.decode()
+
     def wait_for_line(self, line: str) -> None:
         """Wait until the slow effect has logged ``line``: a real process can only be watched, not told the time."""
         log = self.path / "effects"
@@ -136,6 +152,14 @@ class Folder:
         while not (log.exists() and line in log.read_text().splitlines()):
             assert time.monotonic() < deadline, f"no {line!r} within 30 s"
             time.sleep(0.02)
+
+
+def _read(terminal: int) -> bytes:
+    """What the terminal was sent next, nothing once its other side is closed (an error on Linux, an end elsewhere)."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        return b""
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ class DraftDict(dict[str, Any]):
         kind = type(value)
         if (kind is not dict and kind is not list) or self.origin.get(key) is not value:
             return value
-        path = (*self.path, key)
-        draft = DraftDict(value, path, self.registry) if kind is dict else DraftList(value, path, self.registry)
+        make: Any = DraftDict if kind is dict else DraftList
+        draft = make(value, (*self.path, key), self.registry)
         dict.__setitem__(self, key, draft)
         return draft
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import UnknownSetting
 
@@ -32,15 +32,21 @@ def nearest_origin(key: str, origins: Mapping[str, str]) -> str:
     return next((origin for known, origin in origins.items() if known.startswith(f"{key}.")), DEFAULT)
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that was probably meant, None where none is near. Case does not count."""
+    import difflib  # for messages only
+
+    spellings = {spelling.lower().removeprefix(PREFIX.lower()): spelling for spelling in known}
+    found = difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), spellings, n=1)
+    return spellings[found[0]] if found else None
+
+
 def unknown_setting(name: str, known: Sequence[str], *, what: str = "setting", origin: str = "") -> UnknownSetting:
     """The error for a name that nobody knows, with the nearest of ``known``, or with all of them."""
-    import difflib
-
-    spellings = {spelling.lower(): spelling for spelling in known}
-    near = difflib.get_close_matches(name.lower(), spellings, n=1)
+    meant = nearest(name, known)
     return UnknownSetting(
         f"unknown {what} {name!r}" + (f" ({origin})" if origin else ""),
-        hint=f"did you mean {spellings[near[0]]}?" if near else f"there are: {', '.join(known) or 'none'}",
+        hint=f"did you mean {meant}?" if meant else f"there are: {', '.join(known) or 'none'}",
         name=name,
         origin=origin or None,
     )

@@ -217,13 +217,21 @@ class PairStore(MemoryStore):
         """Take in what stands in the pair and not here: runs from before a restart, and edits by hand."""
         with self._space.lock:
             for run_id in run_ids:
-                mirror = self._mirrors.get(run_id)
-                if mirror is None:
-                    self._adopt_unknown(run_id)
-                elif mirror.behind:
-                    self._catch_up(mirror)
-                else:
-                    self._take_in_edit(mirror, self._run_store.load(run_id))
+                try:
+                    self._follow_one(run_id)
+                except AbstractRuntimeError:
+                    raise
+                except Exception as error:
+                    raise StoreError(f"run {run_id} cannot be read from {self!r}: {error}", run_id=run_id) from error
+
+    def _follow_one(self, run_id: str) -> None:
+        mirror = self._mirrors.get(run_id)
+        if mirror is None:
+            self._adopt_unknown(run_id)
+        elif mirror.behind:
+            self._try_to_catch_up(mirror)
+        else:
+            self._take_in_edit(mirror, self._run_store.load(run_id))
 
     def _adopt_unknown(self, run_id: str) -> None:
         if run_id in self._mirrors or run_id.endswith(RECORDS_SUFFIX):
@@ -237,19 +245,22 @@ class PairStore(MemoryStore):
     def _adopt(self, run_id: str, kept: Sequence[_KeptCommit], saved: RunState | None) -> None:
         """A run from before a restart. One commit behind, its saved state is what a crash left; else it was edited."""
         state = _nothing(run_id)
-        rows = [row for commit in kept[:-1] for row in _step_rows(commit.records, state)]
+        for commit in kept[:-1]:
+            _step_rows(commit.records, state)
         one_behind = likeness(copy_view(state))
-        last = _step_rows(kept[-1].records, state)
-        mirror = _Mirror(state=state, commits=len(kept), rows=kept[-1].rows_before + len(last))
-        mirror.likeness = likeness(copy_view(state))
-        self._append_missing(mirror, rows + last)
-        if saved is None or likeness(saved) == one_behind:
-            self._save(mirror)
+        rows = kept[-1].rows_before + len(_step_rows(kept[-1].records, state))
+        mirror = _Mirror(state=state, commits=len(kept), rows=rows, likeness=likeness(copy_view(state)))
+        mirror.behind = len(self._ledger_store.list(run_id)) < rows
         self._mirrors[run_id] = mirror
         journal = Journal(state, os.urandom)
         journal.pending = [record for commit in kept for record in commit.records]
         self._apply(edit_commit(journal, Fence(length=0), self.now()), self.now())
-        self._take_in_edit(mirror, saved if saved is not None and likeness(saved) != one_behind else None)
+        if saved is None or likeness(saved) == one_behind:
+            self._try_to_catch_up(mirror)
+            return
+        self._take_in_edit(mirror, saved)
+        if mirror.behind:
+            self._try_to_catch_up(mirror)
 
     def _begin(self, run_id: str, saved: RunState) -> None:
         """A run that 0.2 wrote, or a program saved by hand: its ledger begins with where it stands."""
@@ -283,6 +294,14 @@ class PairStore(MemoryStore):
         error = self._commit(commit, now).error
         if error is not None:
             raise error
+
+    def _try_to_catch_up(self, mirror: _Mirror) -> None:
+        """Reading a run does not depend on what 0.2 shows of it; its next commit does."""
+        try:
+            self._catch_up(mirror)
+        except Exception:
+            mirror.behind = True
+            log.warning("run %s: its rows or its state still cannot be written", mirror.state.run_id, exc_info=True)
 
     def _catch_up(self, mirror: _Mirror) -> None:
         """Write the rows and the state that could not be written."""

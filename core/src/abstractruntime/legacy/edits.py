@@ -99,7 +99,7 @@ def _record_wait(journal: Journal, node: str, wait: WaitState, until: Instant | 
         "step": step,
         "id": f"w{state.length + 1}",
         "reason": reason.value,
-        "wait_key": wait.wait_key or "",
+        "wait_key": wait.wait_key or f"{reason}:{state.run_id}:{node}",
     }
     if until is not None:
         waiting["until"] = until
@@ -135,10 +135,10 @@ def _place(run: RunState) -> bytes:
 
 
 def _described(wait: WaitState) -> JsonDict:
-    """A wait without its id, which 0.2 does not know, and with an empty key for none."""
+    """A wait without its id, which 0.2 does not know."""
     return {
         "reason": str(wait.reason),
-        "wait_key": wait.wait_key or "",
+        "wait_key": wait.wait_key,
         "until": None if wait.until is None else parse_instant(wait.until),
         "resume_to_node": wait.resume_to_node,
         "result_key": wait.result_key,

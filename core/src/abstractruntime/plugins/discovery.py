@@ -106,23 +106,33 @@ def _claims_of(distribution: Distribution) -> Iterator[Candidate | PluginFailure
     try:
         if PROJECT not in (distribution.read_text("entry_points.txt") or ""):
             return  # nearly all; the rest of their metadata is not even read
+        name, version, flaw = _identity(distribution)
         points = [point for point in distribution.entry_points if point.group == PROJECT]
-        word = ", ".join(point.name for point in points)
-        name, version = _identity(distribution)
-    except Exception as error:  # noqa: BLE001  # whatever is made of damaged metadata, it costs this plugin only
+        word = ", ".join(point.name for point in points) or word
+        if flaw is not None:
+            raise flaw
+    except Exception as raised:  # noqa: BLE001  # whatever is made of damaged metadata, it costs this plugin only
+        error = PluginError(
+            f"its metadata in {distribution.locate_file('')} cannot be used: {type(raised).__name__}: {raised}",
+            hint="remove what is left there, and install it again",
+        )
+        error.__cause__ = raised
         yield PluginFailure(plugin=word, distribution=name, version=version, stage="find", error=error)
         return
     for point in points:
         yield Candidate(word=point.name, distribution=name, version=version, entry_point=point)
 
 
-def _identity(distribution: Distribution) -> tuple[str, str]:
-    """Name, in the one spelling of all that mean the same, and version."""
-    metadata = distribution.metadata
-    name, version = (metadata.get(field) for field in ("Name", "Version"))
-    if not name:
-        raise PluginError(f"its metadata in {distribution.locate_file('')} has no name", hint="install it again")
-    return re.sub(r"[-_.]+", "-", str(name)).lower(), str(version or "of no version")
+def _identity(distribution: Distribution) -> tuple[str, str, Exception | None]:
+    """Name, in the one spelling of all that mean the same, and version; or what is wrong with them."""
+    try:
+        metadata = distribution.metadata
+        name, version = metadata["Name"], metadata["Version"]
+        if name and version:
+            return re.sub(r"[-_.]+", "-", name).lower(), version, None
+        return "unknown", "unknown", PluginError("it has no name or no version")
+    except Exception as error:  # noqa: BLE001  # as above
+        return "unknown", "unknown", error
 
 
 def _disputed(word: str, claimed: Sequence[Candidate]) -> Iterator[PluginFailure]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..config import Settings
+from ..config.keys import nearest
 from ..effects import EffectSpec
 from ..errors import AbstractRuntimeError, PluginConflict, PluginError, PluginMissing
 from ..hookspecs import CodecSpec, CommandSpec, LLMClientSpec, Observer, ToolSourceSpec
@@ -218,6 +219,7 @@ class PluginHost:
         try:
             opened = opening()
             if callable(getattr(opened, method, None)):
+                self._installation.opening(offer.plugin.word, None)
                 return opened
             got = "None" if opened is None else type(opened).__name__
             error = PluginError(f"its open returned {got}, expected {expected}")
@@ -229,7 +231,7 @@ class PluginHost:
 
     def _not_opened(self, offer: Offer, error: Exception, url: StoreUrl | None = None) -> AbstractRuntimeError:
         failure = failed(offer.plugin, "open", error, self.settings, url)
-        self._installation.opening_failed(failure)
+        self._installation.opening(offer.plugin.word, failure)
         return broken(failure)
 
 
@@ -244,11 +246,9 @@ def _conflict(what: str, name: str, first: Offer, second: Offer, choice: str) ->
 
 
 def _how_to_get(name: str | None, installed: Mapping[str, object], distribution: str | None) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, installed, n=1) if name is not None else []
+    near = nearest(name, installed) if name is not None else None
     install = f"pip install abstractruntime-{distribution or name}"
-    return f"did you mean {near[0]!r}? If not: {install}" if near else install
+    return f"did you mean {near!r}? If not: {install}" if near else install
 
 
 def open_store_by_url(text: str, settings: Settings, host: PluginHost | None = None) -> Store:

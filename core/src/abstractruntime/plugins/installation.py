@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from ..config import Settings
+from ..config.keys import nearest
 from ..errors import ConfigError, PluginBroken, PluginConflict, PluginError, PluginMissing
 from .discovery import Candidate, Discovery, PluginFailure, discover
 from .registration import Offer, load
@@ -70,7 +70,7 @@ class Installation:
         """
         with self._lock:
             offers = self._load_all()
-            for failure in self.failures:
+            for failure in self._not_loaded():
                 if not lenient and (self.settings.plugins.strict or isinstance(failure.error, ConfigError)):
                     raise broken(failure)
                 _warn_once(f"{failure}; it is not used")
@@ -85,10 +85,7 @@ class Installation:
     def failures(self) -> tuple[PluginFailure, ...]:
         """What failed so far, the disabled plugins left out."""
         with self._lock:
-            found = self._discovery.failures if self._discovery else ()
-            loaded = (outcome for outcome in self._outcomes.values() if isinstance(outcome, PluginFailure))
-            not_opened = self._not_opened.values()
-            return (*(failure for failure in found if self.why_not(failure.plugin) is None), *loaded, *not_opened)
+            return (*self._not_loaded(), *self._not_opened.values())
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -96,10 +93,12 @@ class Installation:
         with self._lock:
             return tuple(sorted(word for word, outcome in self._outcomes.items() if isinstance(outcome, Offer)))
 
-    def opening_failed(self, failure: PluginFailure) -> None:
-        """Keep a failure of the last stage for the report; the plugin may be opened again."""
+    def opening(self, word: str, failure: PluginFailure | None) -> None:
+        """Keep for the report how the last attempt to open something of a loaded plugin ended."""
         with self._lock:
-            self._not_opened[failure.plugin] = failure
+            self._not_opened.pop(word, None)
+            if failure is not None:
+                self._not_opened[word] = failure
 
     def why_not(self, word: str) -> str | None:
         """Why a plugin is disabled, None where it is not."""
@@ -126,6 +125,11 @@ class Installation:
             self._warn_of_unknown_words(self._discovery)
         return self._discovery
 
+    def _not_loaded(self) -> list[PluginFailure]:
+        found = self._discovery.failures if self._discovery else ()
+        loaded = (outcome for outcome in self._outcomes.values() if isinstance(outcome, PluginFailure))
+        return [*(failure for failure in found if self.why_not(failure.plugin) is None), *loaded]
+
     def _load_all(self) -> list[Offer]:
         candidates = sorted(self._discover().candidates.values(), key=lambda plugin: plugin.word)
         outcomes = [self._outcome(plugin) for plugin in candidates if self.why_not(plugin.word) is None]
@@ -145,8 +149,8 @@ class Installation:
         named += [(word, "plugins.disabled") for word in plugins.disabled]
         for word, key in named:
             if word not in known:
-                near = difflib.get_close_matches(word, known, n=1)
-                meant = f"; did you mean {near[0]!r}?" if near else ""
+                near = nearest(word, known)
+                meant = f"; did you mean {near!r}?" if near else ""
                 _warn_once(f"{key} ({self.settings.origin(key)}) names {word!r}, which is no installed plugin{meant}")
 
     def _failed_info(self, failure: PluginFailure) -> PluginInfo:

@@ -6,7 +6,6 @@ is known to come from this plugin.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -17,8 +16,9 @@ import pluggy
 from msgspec import Struct, structs
 
 from ..config import hide_secrets
+from ..config.keys import nearest, unknown_setting
 from ..effects import EffectSpec
-from ..errors import PluginError, UnknownSetting
+from ..errors import PluginError
 from ..hookspecs import (
     PLUGIN_API,
     PROJECT,
@@ -118,10 +118,10 @@ def _check_name(manager: pluggy.PluginManager, loaded: object, name: str) -> Non
     if isinstance(value, ModuleType):  # an imported package of that name
         return
     if name not in _HOOKS:
-        near = difflib.get_close_matches(name, [*_HOOKS, _API_ATTRIBUTE], n=1)
+        meant = nearest(name, [*_HOOKS, _API_ATTRIBUTE])
         raise PluginError(
             f"there is no hook named {name!r}",
-            hint=f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(_HOOKS)}",
+            hint=f"did you mean {meant}?" if meant else f"the hooks are {', '.join(_HOOKS)}",
         )
     if manager.parse_hookimpl_opts(loaded, name) is None:
         raise PluginError(
@@ -244,11 +244,8 @@ def _check_options(offer: Offer, settings: Settings) -> None:
     if offer.options_model is not None:
         settings.options(word, options_class(offer.options_model))
     elif _EFFECT_HANDLERS not in offer.hooks:  # that hook reads options by itself
-        option = next(iter(settings.plugin[word]))
-        key = f"plugin.{word}.{option}"
-        raise UnknownSetting(
-            f"unknown setting {key!r} ({settings.origin(key)})", hint=f"the plugin {word!r} has no options", name=key
-        )
+        key = f"plugin.{word}.{next(iter(settings.plugin[word]))}"
+        raise unknown_setting(key, (), origin=settings.origin(key))
 
 
 def options_class(model: type | str) -> type:
