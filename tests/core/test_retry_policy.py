@@ -5,13 +5,20 @@ import pytest
 from abstractruntime import (
     DefaultEffectPolicy,
     Effect,
+    EffectOutcome,
+    EffectSpec,
     EffectType,
     NoRetryPolicy,
+    Recovery,
     RetryPolicy,
     RunState,
+    Runtime,
+    StepPlan,
+    WorkflowSpec,
     compute_idempotency_key,
 )
 from abstractruntime.errors import InvalidValue, UsageError
+from abstractruntime.store.memory import MemoryStore
 
 LLM = Effect("llm_call", {"prompt": "é", "n": 1}, "answer")
 TOOLS = Effect("tool_calls")
@@ -87,6 +94,31 @@ class TestKeys:
 
         assert key(1) == key(1)
         assert len({key(1), key(2), key(1, run_id="other")}) == 3
+
+    def test_a_run_under_the_default_policy_has_the_keys_of_a_run_without_one(self):
+        def keys(policy):
+            found = []
+
+            def note(run, effect, ctx):
+                found.append(ctx.key)
+                return EffectOutcome.completed(None)
+
+            def node(run, ctx):
+                if run.step == 3:
+                    return StepPlan("n", complete_output={})
+                return StepPlan("n", effect=Effect("note"), next_node="n")
+
+            workflow = WorkflowSpec("w", "n", {"n": node})
+            handlers = {"note": EffectSpec(handler=note, recovery=Recovery.PURE)}
+            with Runtime(store=MemoryStore(), effect_handlers=handlers, effect_policy=policy) as runtime:
+                run_id = runtime.start(workflow=workflow, run_id="r")
+                runtime.tick(workflow=workflow, run_id=run_id)
+            return found
+
+        assert len(set(keys(None))) == 3
+        assert keys(RetryPolicy())[1:] == keys(None)[1:]
+        # The first step has one of its own, that no later step has.
+        assert keys(RetryPolicy())[0] == compute_idempotency_key(run_id="r", node_id="n", effect=Effect("note"))
 
     def test_the_key_of_a_step_does_not_read_its_payload(self):
         # A chat is the payload of each of its steps: reading it would make n steps cost n².

@@ -60,6 +60,7 @@ class Driver:
         self._drives = 0
         self._sent: Counter[str] = Counter()
         self._graces: dict[str, str] = {}
+        self._leases: dict[str, Lease] = {}
 
     def close(self) -> None:
         """End the renewal of leases."""
@@ -102,7 +103,7 @@ class Driver:
         head = opened.head
         grace = self._graces.pop(head.run_id, None)
         self._check_free(head, grace)
-        lease = Lease(self._next_owner(), head.run_id)
+        lease = self._leases[head.run_id] = Lease(self._next_owner(), head.run_id)
         drive = Drive(
             self._terms_now(),
             opened.journal,
@@ -124,6 +125,7 @@ class Driver:
             raise TryAgain(error) from error
         finally:
             self._renewer.drop(lease)
+            self._leases.pop(head.run_id, None)
             for path in drive.journal.missed:
                 log.warning("a change of %s was missed by the delta and recorded after all; please report this", path)
             drive.journal.missed.clear()
@@ -145,6 +147,13 @@ class Driver:
             actor_id=actor_id,
             sent_at=self._store.now(),
         )
+
+    def deliver(self, message: Message) -> None:
+        """Leave a message for whoever holds the run. A drive of this driver is told of a cancel at once."""
+        self._store.deliver([message])
+        lease = self._leases.get(message.run_id)
+        if lease is not None and message.kind == "cancel":
+            lease.cancelled = True
 
     def _check_free(self, head: RunHead, grace: str | None) -> None:
         held = head.owner is not None and head.lease_until is not None and head.lease_until > self._store.now()
@@ -205,7 +214,7 @@ class Driver:
             return self._store.load(request.run_id, after=request.after)
         if isinstance(request, Deliver):
             message = self.message(request.run_id, request.message_id, request.kind, request.payload, None)
-            self._store.deliver([message])
+            self.deliver(message)
             return None
         assert_never(request)
 

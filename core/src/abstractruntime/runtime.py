@@ -223,6 +223,13 @@ class Runtime:
             if not chosen:
                 chosen.append(_open_wait(opened.state, wait_key, wait_id))
             wait = chosen[0]
+            if wait.parked:
+                raise WrongStatus(
+                    f"run {run_id} is parked ({wait.parked}), which is no question",
+                    hint="say what became of the effect: resolve it",
+                    run_id=run_id,
+                    wait_id=wait.wait_id,
+                )
             if all(wait.wait_id != other.wait_id for other in opened.state.waits):
                 raise Conflict(
                     f"wait {wait.wait_key!r} of run {run_id} was answered by somebody else",
@@ -365,6 +372,10 @@ class Runtime:
         if spec is None and (state.status is RunStatus.RUNNING or messages):
             spec = self._registry_get(state.workflow_id, state.workflow_version)
         drive = self._driver.drive(opened, spec, max_steps=max_steps, messages=messages)
+        for message in messages:
+            if message.id in drive.refused:
+                why = drive.refused[message.id]
+                raise Conflict(f"run {head.run_id}: {why}", hint="look at the run again", run_id=head.run_id)
         if drive.unseen:
             return None
         if state.status is RunStatus.RUNNING and drive.stopped == "max_steps":
@@ -396,7 +407,7 @@ class Runtime:
             except TryAgain as again:
                 if not isinstance(again.error, Leased):
                     raise
-                self._store.deliver([message])
+                self._driver.deliver(message)
                 return self._result(self._loader.open(run_id).journal, None)
             if message.id in drive.refused:
                 raise WrongStatus(f"run {run_id}: {drive.refused[message.id]}", run_id=run_id)

@@ -64,6 +64,13 @@ WORKFLOWS = '''
     flaky = WorkflowSpec(workflow_id="flaky", entry_node="charge", nodes={"charge": charge})
 
 
+    def sleep_in(run, ctx):
+        return plan("sleep_in", "end", Effect(EffectType.WAIT_UNTIL, {"until": run.vars["until"]}, "answer"))
+
+
+    timer = WorkflowSpec(workflow_id="timer", entry_node="sleep_in", nodes={"sleep_in": sleep_in, "end": end})
+
+
     def count(run, ctx):
         run.vars["n"] = run.vars.get("n", 0) + 1
         return plan("count", output={"n": run.vars["n"]}) if run.vars["n"] == 5 else plan("count", "count")
@@ -92,7 +99,12 @@ WORKFLOWS = '''
         return EffectOutcome.completed({})
 
 
+    def die(run, effect, ctx):
+        raise KeyboardInterrupt
+
+
     effect_handlers = {
+        "die": EffectSpec(handler=die, recovery=Recovery.ASK),
         "slow": EffectSpec(handler=sleep, recovery=Recovery.IDEMPOTENT),
         "pay": EffectSpec(handler=sleep, recovery=Recovery.ASK),
     }
@@ -129,6 +141,12 @@ class Folder:
         process = self.process(*words, environment=environment)
         out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def run_in_doubt(self) -> str:
+        """Leave a run behind of which nobody knows whether its effect happened."""
+        run_id = self.run_id(self.art("run", "demo:slow", "--vars", '{"times": 1, "seconds": 0, "effect": "die"}'))
+        assert self.art("run", "demo:slow", "--continue", run_id).exit_code == 3
+        return run_id
 
     def on_terminal(self, *words: str, columns: int) -> tuple[int, str]:
         """Run the command line on a terminal of its own: its exit code, and all that the terminal was sent."""
@@ -186,3 +204,19 @@ def write(folder: Folder) -> Callable[[str, str], None]:
         (folder.path / name).write_text(textwrap.dedent(text))
 
     return write
+
+
+@pytest.fixture
+def plugin(folder: Folder) -> Callable[[str, str], dict[str, str]]:
+    """Install a plugin of one module into the working directory, as a wheel would leave it; gives the environment
+    in which it is found."""
+
+    def install(word: str, source: str) -> dict[str, str]:
+        (folder.path / f"{word}_plugin.py").write_text(source)
+        info = folder.path / f"abstractruntime_{word}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: abstractruntime-{word}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[abstractruntime]\n{word} = {word}_plugin\n")
+        return {"PYTHONPATH": str(folder.path)}
+
+    return install

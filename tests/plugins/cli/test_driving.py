@@ -216,3 +216,55 @@ def test_resolving_needs_exactly_one_verdict(folder):
         result = folder.art("resolve", run_id, *words)
         assert result.exit_code == 2
         assert "--done JSON, --failed TEXT and --retry" in result.stderr
+
+
+def test_a_run_in_doubt_shows_the_evidence_and_how_to_settle_it(folder):
+    run_id = folder.run_in_doubt()
+    shown = folder.art("show", run_id)
+    assert "in doubt since" in shown.stdout
+    assert '"recovery": "ask"' in shown.stdout
+    assert f"settle: art resolve {run_id} --retry --workflow MODULE:WORKFLOW" in shown.stdout
+    assert run_id in folder.art("runs", "--in-doubt").stdout
+
+
+def test_without_the_code_a_verdict_is_recorded_and_the_run_goes_on_later(folder):
+    run_id = folder.run_in_doubt()
+    settled = folder.art("resolve", run_id, "--done", "{}")
+    assert settled.exit_code == 0
+    assert f"run {run_id} is settled; it is running" in settled.stdout
+    assert f"go on: art run MODULE:WORKFLOW --continue {run_id}" in settled.stdout
+    assert folder.art("run", "demo:slow", "--continue", run_id).exit_code == 0
+
+
+def test_a_verdict_of_failure_fails_the_run_with_that_reason(folder):
+    run_id = folder.run_in_doubt()
+    settled = folder.art("resolve", run_id, "--failed", "the bank says no", "-w", "demo:slow")
+    assert settled.exit_code == 1
+    assert "error: the bank says no" in settled.stdout
+
+
+def test_a_timer_says_when_it_ends_and_a_past_one_does_not_wait(folder):
+    waiting = folder.art("run", "demo:timer", "--var", "until=2999-01-01T00:00:00Z")
+    assert waiting.exit_code == 3
+    assert "waits for a time" in waiting.stdout
+    assert "until: 2999-01-01T00:00:00" in waiting.stdout
+    assert f"then: art run demo:timer --continue {folder.run_id(waiting)}" in waiting.stdout
+    assert folder.art("run", "demo:timer", "--var", "until=2020-01-01T00:00:00Z").exit_code == 0
+
+
+def test_a_workflow_that_a_plugin_registers_need_not_be_named(folder, plugin):
+    environment = plugin(
+        "billing",
+        "from abstractruntime.hookspecs import hookimpl\n"
+        "abstractruntime_plugin_api = 1\n"
+        "@hookimpl\n"
+        "def abstractruntime_workflows():\n"
+        "    import demo\n"
+        "    return [demo.review]\n",
+    )
+    run_id = folder.run_id(folder.art("run", "demo:review"))
+    again = folder.ended("run", "demo:review", "--continue", run_id, environment=environment)
+    assert again.returncode == 3
+    resumed = folder.ended("resume", run_id, "--text", "yes", environment=environment)
+    assert resumed.returncode == 0, resumed.stderr
+    assert '"text": "yes"' in resumed.stdout

@@ -8,27 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pytest
-
-import abstractruntime as ar
 from abstractruntime_cli.doctor import examine
 from abstractruntime_cli.invocation import Invocation
-from abstractruntime_cli.workflows import load_workflow
-
-
-@pytest.fixture
-def plugin(folder):
-    """Install a plugin of one module into the working directory, as a wheel would leave it."""
-
-    def install(word: str, source: str) -> dict[str, str]:
-        (folder.path / f"{word}_plugin.py").write_text(source)
-        info = folder.path / f"abstractruntime_{word}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: abstractruntime-{word}\nVersion: 1.2\n")
-        (info / "entry_points.txt").write_text(f"[abstractruntime]\n{word} = {word}_plugin\n")
-        return {"PYTHONPATH": str(folder.path)}
-
-    return install
 
 
 def states(result) -> dict[str, str]:
@@ -223,19 +204,7 @@ def test_the_doctor_warns_of_a_clock_that_differs_from_the_stores(folder):
 
 
 def test_the_doctor_tells_of_runs_in_doubt(folder):
-    class Died(BaseException):
-        """Ends a handler as Ctrl-C would."""
-
-    def die(run, effect, ctx):
-        raise Died
-
-    slow = load_workflow("demo:slow").workflow
-    handlers = {"pay": ar.EffectSpec(handler=die, recovery=ar.Recovery.ASK)}
-    with ar.open_runtime("sqlite:///abstractruntime.db", effect_handlers=handlers) as runtime:
-        run_id = runtime.start(workflow=slow, vars={"times": 1, "seconds": 0, "effect": "pay"})
-        with pytest.raises(Died):
-            runtime.tick(workflow=slow, run_id=run_id)
-        runtime.tick(workflow=slow, run_id=run_id)
+    folder.run_in_doubt()
     result = folder.art("doctor")
     assert result.exit_code == 0
     assert "1 in doubt" in result.stdout

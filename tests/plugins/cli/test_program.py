@@ -176,10 +176,10 @@ def test_a_run_that_another_process_holds_is_a_conflict_that_names_the_holder(fo
 
 def test_a_long_effect_is_told_of_without_a_terminal(folder):
     begun = time.monotonic()
-    result = folder.ended("run", "demo:slow", "--var", "times=1", "--var", "seconds=2.6")
-    assert time.monotonic() - begun > 2.5
+    result = folder.ended("run", "demo:slow", "--var", "times=1", "--var", "seconds=3.2")
+    assert time.monotonic() - begun > 3
     assert result.returncode == 0
-    assert re.search(r"^step 1  work  slow  2\.\d s$", result.stderr, flags=re.MULTILINE)
+    assert re.search(r"^step 1  work  slow  [23]\.\d s$", result.stderr, flags=re.MULTILINE)
     assert "step" not in result.stdout.splitlines()[1]
 
 

@@ -15,7 +15,7 @@ def _in_folder(folder):
 def test_a_workflow_is_named_by_module_or_file(reference):
     named = load_workflow(reference)
     assert named.workflow.workflow_id == "greet"
-    assert set(named.effect_handlers) == {"slow", "pay"}
+    assert set(named.effect_handlers) == {"slow", "pay", "die"}
 
 
 def test_a_workflow_may_be_made_by_a_function_or_stand_in_a_class(write):
@@ -39,7 +39,7 @@ def test_the_only_workflow_of_a_module_need_not_be_named(write):
     write("single.py", "from demo import greet as only\n")
     named = load_workflow("single")
     assert named.reference == "single:only"
-    with pytest.raises(UsageError, match="'demo' has 6 workflows") as raised:
+    with pytest.raises(UsageError, match="'demo' has 7 workflows") as raised:
         load_workflow("demo")
     assert "demo:review" in str(raised.value.hint)
 
@@ -83,7 +83,7 @@ def test_a_misspelled_file_is_named_with_the_nearest_one():
 def test_a_misspelled_workflow_is_named_with_the_nearest_and_all_there_are():
     message, hint = refused("demo:reveiw")
     assert message == "module 'demo' has no attribute 'reveiw'"
-    assert hint == "did you mean 'review'?; its workflows: event, five, flaky, greet, review, slow"
+    assert hint == "did you mean 'review'?; its workflows: event, five, flaky, greet, review, slow, timer"
 
 
 def test_something_that_is_no_workflow_is_refused_by_what_it_is():
@@ -154,6 +154,6 @@ def test_the_command_says_all_that_in_two_lines(folder):
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
         "error[usage]: module 'demo' has no attribute 'reveiw'",
-        "hint: did you mean 'review'?; its workflows: event, five, flaky, greet, review, slow",
+        "hint: did you mean 'review'?; its workflows: event, five, flaky, greet, review, slow, timer",
     ]
     assert not (folder.path / "abstractruntime.db").exists()

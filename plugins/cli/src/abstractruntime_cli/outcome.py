@@ -104,7 +104,7 @@ def _stopped(drive: Drive, spent: str, hints: Hints) -> list[RenderableType]:
         more = f"an interrupted effect may be under way until {until}; after that the run asks what became of it"
     elif drive.midstep:
         why = "was interrupted in the middle of a step"
-        more = "the steps before it are kept; what becomes of this one is decided by its effect's recovery class"
+        more = "the steps before it are kept; its node runs again, or its effect goes by its recovery class"
     elif drive.interrupted:
         why = "was interrupted between two steps"
     lines: list[RenderableType] = [_headline(state, why, f"at node {state.current_node!r}, {spent}", "waiting")]

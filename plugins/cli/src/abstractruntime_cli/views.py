@@ -153,7 +153,7 @@ def run_page(
                 "" if state.status.is_terminal else f", at node {state.current_node!r}",
             ),
         ),
-        ("steps", f"{state.step} ({state.length} records)"),
+        ("steps", f"{state.step:,} ({state.length:,} record{'' if state.length == 1 else 's'})"),
         ("created", _moment(head.projection.created_at, now)),
         ("session", state.session_id),
         ("actor", state.actor_id),
