@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -99,8 +100,13 @@ def serve() -> None:
     params.ui = False
     params.verbosity = -1
     server = xllamacpp.Server(params)
-    print(json.dumps({"base_url": f"{server.listening_address}/v1"}), flush=True)
-    sys.stdin.read()
+    try:
+        print(json.dumps({"base_url": f"{server.listening_address}/v1"}), flush=True)
+        sys.stdin.read()
+    finally:
+        # At an ordinary exit the server waits for its threads, sometimes for ever (seen when the demo was killed while
+        # the model was being loaded).
+        os._exit(0)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -1,6 +1,7 @@
 """Settings: which source goes first, where each value comes from, and what is said about a wrong one."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -464,6 +465,34 @@ def test_entries_list_every_setting_with_value_and_origin(folder):
     known = {f"plugins.{name}" for name in PluginSettings.__struct_fields__}
     known |= {f"runtime.{name}" for name in RuntimeSettings.__struct_fields__}
     assert entries.keys() == {"store", *known, "plugin.web.base_url", "plugin.web.api_key"}
+
+
+# The document
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_setting_stands_in_the_reference_with_variable_and_default():
+    page = (ROOT / "docs/reference/configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_.]+)` \| `([A-Z_]+)` \| `?([^|`]+)`? \|", page, re.MULTILINE)
+    defaults = {
+        entry.key: entry.value.replace("'", '"').replace("None", "none").replace("False", "false")
+        for entry in Settings().entries()
+    }
+    assert {key: default for key, _, default in rows} == defaults
+    for key, variable, _ in rows:
+        assert variable == "ABSTRACTRUNTIME_" + key.upper().replace(".", "__")
+
+
+def test_the_files_of_the_reference_can_be_loaded(tmp_path):
+    page = (ROOT / "docs/reference/configuration.md").read_text(encoding="utf-8")
+    files = re.findall(r"^```toml\n# (\S+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert {name for name, _ in files} == {"abstractruntime.toml", "pyproject.toml"}
+    for number, (name, content) in enumerate(files):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        toml(folder, content, name)
+        assert load_settings(cwd=folder, environ={}).origins
 
 
 # What it costs

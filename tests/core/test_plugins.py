@@ -7,7 +7,10 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import invalidate_caches
 from pathlib import Path
 from textwrap import dedent
@@ -15,17 +18,19 @@ from textwrap import dedent
 import pytest
 
 from abstractruntime.config import PluginSettings, Settings
-from abstractruntime.effects import EffectSpec
+from abstractruntime.effects import EffectContext, EffectOutcome, EffectSpec
 from abstractruntime.errors import (
     AbstractRuntimeError,
     InvalidSetting,
     PluginBroken,
     PluginConflict,
     PluginMissing,
+    RetryableError,
     StoreMissing,
     UnknownSetting,
 )
 from abstractruntime.hookspecs import PLUGIN_API, Hooks
+from abstractruntime.models import Effect, Instant, Recovery, RunState
 from abstractruntime.plugins import PluginFailure, PluginHost, PluginInfo, installation, open_store_by_url
 from abstractruntime.store.contract import Store
 
@@ -393,7 +398,7 @@ def test_a_plugin_is_registered_as_a_whole_or_not_at_all(plant):
 
 
 def test_an_import_of_another_package_of_ours_is_no_misspelled_hook(plant):
-    plant("tape", "import abstractruntime_sqlite\n" + STORE)
+    plant("tape", "import types\nabstractruntime_other = types.ModuleType('abstractruntime_other')\n" + STORE)
     assert host("tape").store("tape")
 
 
@@ -430,13 +435,12 @@ def test_one_distribution_twice_on_the_path_is_one(plant, monkeypatch, tmp_path)
     assert host("tape").store("tape")
 
 
-def test_of_two_versions_of_a_distribution_the_first_on_the_path_counts(plant, tmp_path):
+def test_of_two_versions_of_a_distribution_the_first_on_the_path_counts(plant, tmp_path, monkeypatch):
     plant("tape", version="1.0")
     (tmp_path / "planted-tape").rename(tmp_path / "older")
-    sys.path.append(str(tmp_path / "older"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "older")])
     plant("tape", version="2.0")
     assert info(host("tape"), "tape").version == "2.0"
-    sys.path.remove(str(tmp_path / "older"))
 
 
 CONFLICTS = {
@@ -731,6 +735,25 @@ def test_the_hook_of_effect_handlers_reads_its_options_from_the_settings(plant):
     assert "did you mean plugin.paint.colour?" in error.hint
 
 
+def test_an_option_that_is_missing_where_none_is_set_keeps_the_plugin_out_and_harms_nobody(plant, caplog):
+    body = """
+    from pydantic import BaseModel
+
+    class Options(BaseModel):
+        colour: str
+        size: int = 1
+
+    @hookimpl
+    def abstractruntime_effect_handlers(settings):
+        return {settings.options("paint", Options).colour: EffectSpec(handler=print)}
+    """
+    plant("paint", body)
+    assert host("paint").effect_handlers() == {}
+    assert "plugin 'paint' needs the setting plugin.paint.colour" in caplog.text
+    error = refused(host("paint", paint={"size": 2}).effect_handlers, InvalidSetting)
+    assert "needs the setting plugin.paint.colour" in error.message
+
+
 # Opening
 
 
@@ -886,7 +909,6 @@ def test_a_failing_observer_is_logged_once_with_its_plugin_and_harms_nobody(plan
 
 # The documents
 
-
 ROOT = Path(__file__).parents[2]
 HOOKS = [getattr(Hooks, name) for name in vars(Hooks) if name.startswith("abstractruntime_")]
 
@@ -896,3 +918,68 @@ def test_every_hook_says_when_it_is_called_what_it_returns_and_what_an_error_doe
     assert "Called when" in hook.__doc__
     assert re.search(r"\bReturns\b", hook.__doc__)
     assert "An exception" in hook.__doc__
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.__name__)
+def test_the_exact_signature_of_every_hook_stands_in_the_reference(hook):
+    *parameters, answer = [f"{name}: {annotation}" for name, annotation in hook.__annotations__.items()]
+    signature = f"def {hook.__name__}({', '.join(parameters)}) -> {answer.removeprefix('return: ')}: ..."
+    assert signature in (ROOT / "docs/reference/plugins.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_plugin_of_the_how_to_is_found_loaded_and_works(tmp_path, monkeypatch):
+    page = (ROOT / "docs/how-to/write-a-plugin.md").read_text(encoding="utf-8")
+    files = dict(re.findall(r"^```\w+ file=(\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    assert len(files) == 3
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    install(tmp_path / "src", tomllib.loads(files["pyproject.toml"])["project"])
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    with server() as (url, requests):
+        settings = Settings(plugin={"webhook": {"token": "t", "timeout_s": "5"}})
+        handler = PluginHost(settings).effect_handlers()["webhook"]
+        state = RunState.new(workflow_id="w", entry_node="n")
+        ctx = EffectContext(run_id=state.run_id, step=1, key="key-of-the-step", attempt=1, epoch=1, deadline=Instant(0))
+        outcome = handler.handler(state, Effect(type="webhook", payload={"url": url, "body": {"a": 1}}), ctx)
+        assert outcome == EffectOutcome.completed({"status": 200})
+        assert requests == [("key-of-the-step", "Bearer t", b'{"a": 1}')]
+        with pytest.raises(RetryableError, match="answered 503"):
+            handler.handler(state, Effect(type="webhook", payload={"url": f"{url}/busy"}), ctx)
+    assert handler.recovery == Recovery.IDEMPOTENT
+    error = refused(PluginHost(Settings(plugin={"webhook": {"timeout": 5}})).effect_handlers, UnknownSetting)
+    assert error.hint == "did you mean plugin.webhook.timeout_s?"
+
+
+def install(folder: Path, project: dict[str, object]) -> None:
+    """What a package installer writes for an editable installation: the metadata, beside the sources."""
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = project["entry-points"]
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in groups[group].items()) for group in groups
+    ]
+    (info / "entry_points.txt").write_text("".join(lines))
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, list[tuple[str, str, bytes]]]]:
+    """A web server on the loopback; below /busy it answers 503."""
+    requests = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            requests.append((self.headers["Idempotency-Key"], self.headers["Authorization"], body))
+            self.send_response(503 if self.path.endswith("/busy") else 200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as serving:
+        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_port}", requests
+        serving.shutdown()
+        thread.join()

@@ -749,3 +749,80 @@ def test_a_node_may_read_and_copy_everything_without_changing_the_run(store: Mem
     state = run_once(store, flow(reader), deep={"list": [1]})
     assert state.output == {"deep": {"list": [1]}}, state.error
     assert len(list(store.ledger(state.run_id))) == 2
+
+
+# -- observers and checkpoints -----------------------------------------------------------------------------------------
+
+
+def test_observers_are_told_in_order_after_each_commit_and_one_that_fails_harms_nothing(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[tuple[int, tuple[str, ...]]] = []
+
+    def watch(event: Any) -> None:
+        assert store.load(event.run_id).head.length == event.length, "told after the commit"
+        told.append((event.length, event.kinds))
+
+    def fail(event: Any) -> None:
+        raise RuntimeError("observer down")
+
+    workflow = flow(asking, end)
+    with Runtime(store=store, observers=lambda: [fail, watch]) as runtime:
+        run_id = runtime.start(workflow=workflow)
+        key = runtime.tick(workflow=workflow, run_id=run_id).waiting.wait_key
+        state = runtime.resume(workflow=workflow, run_id=run_id, wait_key=key, payload="y")
+    assert state.status is RunStatus.COMPLETED
+    assert told == [(1, ("created",)), (3, ("decided", "waiting")), (5, ("resumed", "finished"))]
+    assert "observer down" in caplog.text
+
+
+def test_a_run_goes_on_from_its_checkpoint_and_a_changed_checkpoint_is_not_believed(store: MemoryStore) -> None:
+    from abstractruntime.errors import LedgerCorrupt
+    from abstractruntime.store.contract import Checkpoint
+
+    def grow(run: RunState, ctx: object) -> StepPlan:
+        run.vars["n"] = run.vars.get("n", 0) + 1
+        return StepPlan("grow", next_node="grow" if run.vars["n"] % 1100 else "asking")
+
+    workflow = flow(grow, asking, end)
+    with runtime_on(store) as runtime:
+        run_id = runtime.start(workflow=workflow)
+        state = runtime.tick(workflow=workflow, run_id=run_id, max_steps=2000)
+    stored = store.load(run_id)
+    assert stored.checkpoint is not None
+    assert len(stored.records) < stored.head.length / 2, "only what follows the checkpoint is read"
+    with runtime_on(store) as runtime:
+        assert encode(runtime.get_state(run_id).vars) == encode(state.vars)
+    proved(store, state)
+
+    class Changed(MemoryStore):
+        def load(self, run_id: str, *, after: int = 0) -> Any:
+            import msgspec
+
+            real = store.load(run_id, after=after)
+            forged = real.checkpoint.state.replace(b'"n":1', b'"n":2')
+            assert forged != real.checkpoint.state
+            return msgspec.structs.replace(real, checkpoint=Checkpoint(length=real.checkpoint.length, state=forged))
+
+    with runtime_on(Changed()) as runtime, pytest.raises(LedgerCorrupt, match="not the one that its ledger names"):
+        runtime.get_state(run_id)
+
+
+def test_a_record_of_a_kind_or_format_from_the_future_is_refused_by_name() -> None:
+    import os
+
+    from abstractruntime.codec import seal
+    from abstractruntime.errors import FormatTooNew
+    from abstractruntime.journal import Folded, Journal
+
+    journal = Journal(Folded(run_id="r", workflow_id=""), os.urandom)
+    journal.write_delta("created", Instant(1), {"workflow": "w", "node": "n"}, {})
+    header = {"at": 2, "kind": "levitated", "prev": journal.state.head_hash, "run": "r", "seq": 2, "v": 1}
+    unknown_kind, _ = seal(dict(header), [], [], b"")
+    with pytest.raises(FormatTooNew, match="'levitated', which this version does not know"):
+        fold("r", [*journal.pending, unknown_kind])
+    newer, _ = seal({**header, "v": 2}, [], [], b"")
+    with pytest.raises(FormatTooNew, match="format 2; this version reads up to 1"):
+        fold("r", [*journal.pending, newer])
+    extra, _ = seal({**header, "kind": "noted", "new_field": [1]}, [], [], b"")
+    assert fold("r", [*journal.pending, extra]).length == 2, "unknown fields are kept and do no harm"

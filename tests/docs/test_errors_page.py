@@ -42,7 +42,9 @@ def test_the_built_in_of_a_heading_is_the_one_that_the_class_adds(name: str):
     kind = CLASSES[name]
     added = [base for base in kind.__bases__ if not issubclass(base, errors.AbstractRuntimeError)]
     shown = sections()[name][0]["built_in"]
-    assert [shown] == [base.__name__ for base in added if base is not Exception] or (shown is None and added in ([], [Exception]))
+    assert [shown] == [base.__name__ for base in added if base is not Exception] or (
+        shown is None and added in ([], [Exception])
+    )
 
 
 def test_codes_are_unique():

@@ -1,11 +1,11 @@
-"""The README and every page of docs/ hold: code runs and prints what the page says, links lead somewhere, commands exist.
+"""The README and docs/ hold: code runs and prints what the page says, links lead somewhere, commands exist.
 
 What a fenced block means is said by its info string:
 
 =============================  ====================================================================================
 ```` ```python ````            runs, in the order of the page, in one namespace, in an empty working folder
 ```` ```python file=a.py ````  is written to that file of the working folder first (any language)
-```` ```text output ````       is what the blocks before it printed, since the last such block; ``…`` stands for anything
+```` ```text output ````       is what was printed since the last such block; ``…`` stands for anything
 ```` ```toml ````, ``json``    can be parsed
 ```` ```console ````, ``sh``   is not run; the ``make`` targets and the ``art`` commands and options in it exist
 =============================  ====================================================================================
@@ -31,7 +31,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAKEFILE = ROOT / "Makefile"
 
-FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=indent)(?P=fence)`*[ ]*$", re.M | re.S)
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=indent)(?P=fence)`*[ ]*$",
+    re.MULTILINE | re.DOTALL,
+)
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -92,7 +95,9 @@ def test_code_runs_and_prints_what_the_page_says(page: Path, working_folder: Pat
     printed = io.StringIO()
     for block in blocks_of(page):
         if block.file is not None:
-            (working_folder / block.file).write_text(block.text)
+            file = working_folder / block.file
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text)
         elif block.language == "python":
             # As many lines before it as the page has, so that a traceback names the page's line.
             code = compile("\n" * (block.line - 1) + block.text, named(page), "exec", dont_inherit=True)
@@ -203,7 +208,7 @@ def test_art_commands_and_options_exist(page: Path):
     program = pytest.importorskip("abstractruntime_cli.app")
     commands = typer.main.get_command(program.app).commands
     for _, name, *words in shown:
-        if name.startswith("-"):
+        if name.startswith("-") or name.isupper():  # `art COMMAND --help`
             continue
         assert name in commands, f"there is no `art {name}`"
         options = {option for parameter in commands[name].params for option in parameter.opts} | {"--help", "-h"}

@@ -21,7 +21,7 @@ from .handlers import perform
 from .journal import Journal
 from .leases import Lease, Renewer
 from .loading import Opened
-from .models import Effect, Instant, JsonDict, RunState, instant_text
+from .models import Effect, Instant, JsonDict, RunEvent, RunState, instant_text
 from .requests import Claim, Deliver, LookInside, Perform
 from .retry import EffectPolicy
 from .store.contract import Commit, CommitResult, Fence, Message, RunHead, Runnable, Store, StoredRun
@@ -48,10 +48,13 @@ class Driver:
         handlers: Mapping[str, EffectSpec],
         context: RunContext,
         policy: Callable[[], EffectPolicy | None],
+        observers: Callable[[], Sequence[Callable[[RunEvent], None]]] | None = None,
     ) -> None:
         self.name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"
         self._store = store
         self._policy = policy
+        self._find_observers = observers
+        self._observers: Sequence[Callable[[RunEvent], None]] = ()
         self._terms = Terms(
             handlers=handlers, now=store.now, context=context, lease_s=rules.lease_s, max_claims=rules.max_claims
         )
@@ -226,8 +229,28 @@ class Driver:
 
     def _commit(self, commit: Commit) -> CommitResult:
         result = self._store.commit([commit])[0]
-        if not isinstance(result.error, OutcomeUnknown) or not commit.records:
-            return result
+        if isinstance(result.error, OutcomeUnknown) and commit.records:
+            result = self._find_out(commit, result)
+        if result.error is None and commit.records:
+            self._tell(commit)
+        return result
+
+    def _tell(self, commit: Commit) -> None:
+        """Tell the observers; one that raises has its error logged, and the run goes on."""
+        if self._find_observers is not None:
+            find, self._find_observers = self._find_observers, None
+            self._observers = find()
+        if not self._observers:
+            return
+        kinds = tuple(str(open_record(record).header["kind"]) for record in commit.records)
+        event = RunEvent(commit.run_id, commit.expect.length + len(kinds), kinds)
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:
+                log.exception("observer %r failed; the run is unharmed", observer)
+
+    def _find_out(self, commit: Commit, result: CommitResult) -> CommitResult:
         # It landed if, and only if, the record at its place has its hash.
         place = list(self._store.ledger(commit.run_id, after=commit.expect.length, limit=len(commit.records)))
         stored: StoredRun | None = self._store.load(commit.run_id, after=commit.expect.length)

@@ -83,6 +83,7 @@ class Drive:
     ) -> None:
         self.terms = terms
         self.journal = journal
+        self.state: Folded = journal.state
         self.owner = owner
         self.workflow = workflow
         self.stopped: Literal["max_steps", "in_doubt"] | None = None
@@ -106,10 +107,6 @@ class Drive:
         self._steps_left = max_steps
         self._fresh: Decision | None = None
         self._cancelled = cancelled
-
-    @property
-    def state(self) -> Folded:
-        return self.journal.state
 
     def advance(self) -> Moves:
         """Go on until the run waits, ends, has used its steps, or cannot go on by itself; then release it."""

@@ -32,6 +32,7 @@ import pluggy
 from msgspec import Struct
 
 from .effects import EffectSpec
+from .models import RunEvent
 from .store.contract import StoreSpec
 from .workflow import WorkflowSpec
 
@@ -113,7 +114,7 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     summary: str
 
 
-Observer: TypeAlias = Callable[[object], None]
+Observer: TypeAlias = Callable[[RunEvent], None]
 """Is told what happened, after it was committed. What it raises is logged once; the run never notices."""
 
 
@@ -138,8 +139,8 @@ class Hooks(Protocol):
         gives the plugin's own options, validated. Returns a mapping of effect types to `EffectSpec`; the recovery class
         has to be declared there, since only the author knows what may be repeated. A handler given to `open_runtime`
         goes before a plugin's, a plugin's before a built-in one; two plugins with one effect type are a
-        `PluginConflict` that names both. An exception means that the plugin is not used; an invalid option
-        (`UnknownSetting`, `InvalidSetting`) is raised as it is.
+        `PluginConflict` that names both. An exception means that the plugin is not used; that an option is wrong which
+        somebody has set (`UnknownSetting`, `InvalidSetting`) is raised.
         """
         ...
 

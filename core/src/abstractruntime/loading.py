@@ -9,9 +9,10 @@ from collections import OrderedDict
 from msgspec import Struct
 
 from .codec import open_record
-from .errors import UnknownRun
+from .codec.record import digest_of
+from .errors import LedgerCorrupt, UnknownRun
 from .journal import Folded, Journal, open_checkpoint
-from .store.contract import RunHead, Store, StoredRun
+from .store.contract import Checkpoint, RunHead, Store, StoredRun
 
 CACHED_RUNS = 128
 
@@ -55,6 +56,8 @@ class Loader:
             state = open_checkpoint(run_id, checkpoint) if checkpoint else Folded(run_id=run_id, workflow_id="")
             journal = Journal(state, self._salts)
             journal.checkpoint_bytes = len(checkpoint.state) if checkpoint else 0
+            if checkpoint and stored.records:
+                _check_announced(checkpoint, stored.records[0])
         journal.follow(stored.records)
         return Opened(stored.head, journal, stored)
 
@@ -74,6 +77,18 @@ def _continues(known: Folded, stored: StoredRun) -> bool:
     if stored.head.length < known.length or stored.checkpoint is not None or not stored.records:
         return False
     return open_record(stored.records[0]).header.get("prev") == known.head_hash
+
+
+def _check_announced(checkpoint: Checkpoint, record: bytes) -> None:
+    """The record behind a checkpoint names its digest: a checkpoint that was changed is not believed."""
+    header = open_record(record).header
+    if header.get("kind") != "checkpoint" or header.get("digest") != digest_of(checkpoint.state):
+        raise LedgerCorrupt(
+            f"the checkpoint of run {header.get('run')} is not the one that its ledger names",
+            hint="it is only a cache: delete it, and the run is read from its ledger",
+            run_id=header.get("run"),
+            seq=header.get("seq"),
+        )
 
 
 class Salts:

@@ -196,8 +196,8 @@ class RunState:
     waiting: WaitState | None = None
     output: JsonDict | None = None
     error: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
+    created_at: str | None = field(default_factory=lambda: RunState.now_text())
+    updated_at: str | None = field(default_factory=lambda: RunState.now_text())
     actor_id: str | None = None
     session_id: str | None = None
     parent_run_id: str | None = None
@@ -210,6 +210,11 @@ class RunState:
 
     born: ClassVar[Callable[[], tuple[str, Instant]] | None] = None
     """Gives a new run id and the present time; set by `identity`, since this module has neither."""
+
+    @classmethod
+    def now_text(cls) -> str | None:
+        """The present time as text; None where nobody gave this module a clock."""
+        return instant_text(cls.born()[1]) if cls.born is not None else None
 
     @classmethod
     def new(
@@ -242,6 +247,18 @@ class RunState:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEvent:
+    """What observers are told after a commit: the run went on by records of these ``kinds`` and has ``length`` now.
+
+    Who must miss nothing keeps (run, length) and reads the ledger behind it.
+    """
+
+    run_id: str
+    length: int
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LimitWarning:
     """A limit that is near or passed. ``pct``: 0–100 and above."""
 
@@ -249,4 +266,4 @@ class LimitWarning:
     status: Literal["warning", "exceeded"]
     current: int
     maximum: int
-    pct: float
+    pct: float = 0.0

@@ -56,6 +56,8 @@ def open_runtime(
     registry = workflow_registry if workflow_registry is not None else WorkflowRegistry(more=host.workflows)
     for workflow in workflows:
         registry.register(workflow)
+    if settings.plugins.strict:
+        host.observers()  # loads every plugin: one that fails is an error now, not in the middle of a run
     opened = store if store is not None else _open_store(host, url, settings)
     try:
         return Runtime(
@@ -68,6 +70,7 @@ def open_runtime(
             config=config,
             settings=settings.runtime,
             plugin_handlers=_plugin_handlers(host, settings),
+            observers=host.observers,
             owns_store=store is None,
         )
     except BaseException:

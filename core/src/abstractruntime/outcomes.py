@@ -12,7 +12,7 @@ from .journal import Decision, Header, Journal
 from .models import Instant, JsonDict, JsonValue, StepStatus, WaitReason, WaitState, parse_instant
 from .requests import Perform, Performed
 from .views import describe_error
-from .waits import BUILT_IN
+from .waits import BUILT_IN, default_key
 
 
 def record_outcome(journal: Journal, now: Instant, decision: Decision, request: Perform, performed: Performed) -> None:
@@ -58,10 +58,11 @@ def _record_returned(journal: Journal, now: Instant, fields: Header, request: Pe
 
 
 def _wait_fields(journal: Journal, request: Perform, wait: WaitState) -> Header:
+    reason = WaitReason(wait.reason).value
     fields: Header = {
         "id": f"w{journal.state.length + 1}",
-        "reason": WaitReason(wait.reason).value,
-        "wait_key": wait.wait_key or "",
+        "reason": reason,
+        "wait_key": wait.wait_key or default_key(reason, request.run.run_id, request.run.current_node, request.ctx),
     }
     if wait.until is not None:
         fields["until"] = parse_instant(wait.until)

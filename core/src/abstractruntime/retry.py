@@ -78,12 +78,9 @@ class DefaultEffectPolicy:
         return min(self.default_backoff_max, self.default_backoff_base * 2.0**doublings)
 
     def idempotency_key(self, *, run: RunState, node_id: str, effect: Effect) -> str:
-        """Derived from the run and the step that is being decided, the one after those in ``run.step``.
-
-        Before the first step of a run, and for a state that never was in a ledger, what is asked for decides.
-        """
+        """Derived from the run and its step. A state that never was in a ledger has no step: its content decides."""
         if run.step:
-            return step_key(run.run_id, run.step + 1)
+            return step_key(run.run_id, run.step)
         return compute_idempotency_key(run_id=run.run_id, node_id=node_id, effect=effect)
 
 

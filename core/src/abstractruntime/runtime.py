@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, cast
@@ -38,7 +38,7 @@ from .inbox import TAKEN_IN
 from .journal import Folded, Journal, Wait
 from .limits import RuntimeConfig, limit_status, limit_warnings
 from .loading import Loader, Opened
-from .models import JsonDict, JsonValue, LimitWarning, RunState, RunStatus, StepStatus
+from .models import JsonDict, JsonValue, LimitWarning, RunEvent, RunState, RunStatus, StepStatus
 from .retry import EffectPolicy
 from .steps import ledger_rows
 from .store.contract import MAX_ID_CHARS, Message, Page, RunQuery, Store
@@ -59,7 +59,8 @@ class Runtime:
     ``store``: the store; it is closed with the runtime only if `open_runtime` opened it. ``run_store`` and
     ``ledger_store``: the pair of 0.2, instead of ``store``. ``effect_handlers``: by effect type; they come before those
     of plugins and the built-in ones. ``context``: given to nodes; it needs ``now_iso()``. ``effect_policy``: asked for
-    idempotency keys. ``config``: the limits that new runs begin with.
+    idempotency keys. ``config``: the limits that new runs begin with. ``plugin_handlers``, ``observers``: asked when the
+    first effect, the first commit comes up.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Runtime:
         store: Store | None = None,
         settings: RuntimeSettings | None = None,
         plugin_handlers: Callable[[Mapping[str, EffectSpec]], Mapping[str, EffectSpec]] | None = None,
+        observers: Callable[[], Sequence[Callable[[RunEvent], None]]] | None = None,
         owns_store: bool = False,
     ) -> None:
         self._store = store if store is not None else _pair(run_store, ledger_store)
@@ -94,6 +96,7 @@ class Runtime:
             Handlers(given, plugin_handlers),
             context or DefaultRunContext(self._store.now),
             lambda: self.effect_policy,
+            observers,
         )
         self._closed = False
 
@@ -113,6 +116,18 @@ class Runtime:
     def ledger_store(self) -> object:
         """The ledgers as a `LedgerStore` of 0.2."""
         return self._pair[1] or import_module(__package__).ledger_store_view(self)
+
+    def set_workflow_registry(self, registry: WorkflowRegistry | None) -> None:
+        """The same as setting ``workflow_registry``; kept from 0.2, as the two after it."""
+        self.workflow_registry = registry
+
+    def set_artifact_store(self, store: object) -> None:
+        """The same as setting ``artifact_store``."""
+        self.artifact_store = store
+
+    def set_effect_policy(self, policy: EffectPolicy | None) -> None:
+        """The same as setting ``effect_policy``."""
+        self.effect_policy = policy
 
     def close(self) -> None:
         """End the renewal thread, and close the store if it was opened with the runtime. Runs are not touched."""

@@ -54,6 +54,10 @@ class WorkflowSpec:
                 node_id=self.entry_node,
             )
 
+    def is_terminal(self, node_id: str) -> bool:
+        """Whether a run ends at this node whatever it decides: never, since only a plan can end a run. Kept from 0.2."""
+        return False
+
     def get_node(self, node_id: str) -> NodeHandler:
         """The handler of a node. Raises `UnknownNode` (a KeyError) naming workflow and node."""
         try:

@@ -7,8 +7,9 @@ import pytest
 
 import abstractruntime as ar
 from abstractruntime import Effect, Recovery, RunStatus, StepPlan, WorkflowSpec
-from abstractruntime.errors import InvalidSetting, PluginMissing
+from abstractruntime.errors import PluginMissing
 from abstractruntime.integrations import MappingToolExecutor, build_effect_handlers, tool
+from abstractruntime_abstractcore.client import RemoteAbstractCoreLLMClient
 from abstractruntime_abstractcore.factory import create_remote_file_runtime, create_remote_runtime
 
 SCHEMA = {
@@ -101,15 +102,12 @@ def test_an_agent_runs_on_settings_alone(configured, server, completion):
     assert second.body["messages"][-1] == {"role": "tool", "tool_call_id": "c1", "content": "70"}
 
 
-def test_without_its_settings_the_run_says_what_to_set(monkeypatch, tmp_path):
+def test_without_its_settings_the_run_fails_and_says_what_to_set(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with ar.open_runtime("memory:", workflows=[EXTRACTION]) as rt:
-        run_id = rt.start(workflow=EXTRACTION)
-        try:
-            said = rt.tick(run_id=run_id).error
-        except (InvalidSetting, PluginMissing) as refused:
-            said = str(refused)
-    assert "abstractcore" in said
+        state = rt.tick(run_id=rt.start(workflow=EXTRACTION))
+    assert state.status is RunStatus.FAILED
+    assert "set base_url in [plugin.abstractcore]" in state.error
 
 
 def test_a_model_that_is_down_fails_the_run_with_a_record_and_a_retry_goes_on(server, completion, reply):
@@ -146,6 +144,28 @@ def test_garbage_where_data_was_asked_for_fails_the_run_and_a_retry_asks_again(s
     assert "the LLM's answer is no JSON" in failed.error
     assert "The vendor is Kestrel." in failed.error
     assert state.output == {"vendor": "Kestrel"}
+
+
+def test_an_interrupted_call_is_sent_again_under_the_same_key(completion):
+    sent = []
+
+    class Interrupted:
+        def post(self, url, *, headers, json, timeout):
+            sent.append((headers["Idempotency-Key"], headers["X-AbstractRuntime-Attempt"], json))
+            if len(sent) == 1:
+                raise KeyboardInterrupt
+            return completion('{"vendor": "Kestrel"}')
+
+    llm = RemoteAbstractCoreLLMClient(server_base_url="http://llm.example", model="tiny", request_sender=Interrupted())
+    with ar.open_runtime("memory:", workflows=[EXTRACTION], effect_handlers=build_effect_handlers(llm=llm)) as rt:
+        run_id = rt.start(workflow=EXTRACTION)
+        with pytest.raises(KeyboardInterrupt):
+            rt.tick(run_id=run_id)
+        state = rt.tick(run_id=run_id)
+    assert state.output == {"vendor": "Kestrel"}
+    (first_key, first_attempt, first_body), (second_key, second_attempt, second_body) = sent
+    assert (first_key, first_body) == (second_key, second_body)
+    assert (first_attempt, second_attempt) == ("1", "2")
 
 
 def test_a_remote_runtime_leaves_tools_to_its_host_and_each_visit_has_a_key_of_its_own(server, completion):

@@ -14,6 +14,7 @@ to (`refs`) is taken from the state before the first of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import ne
 from typing import Any, TypeAlias, cast
 
 from ..models import JsonDict, JsonValue
@@ -86,14 +87,13 @@ def _diff_dict(old: JsonDict, new: dict[str, Any], path: Path, ops: list[Op]) ->
             _diff_value(before, value, (*path, key), ops)
     if len(new) != len(old) or added:
         ops.extend(["-", (*path, key)] for key in old if key not in new)
-    _mend_order(old, new, path, ops)
+    if any(map(ne, old, dict.keys(new))):
+        _mend_order(old, new, path, ops)
 
 
 def _mend_order(old: JsonDict, new: dict[str, Any], path: Path, ops: list[Op]) -> None:
     """Keys keep their order of insertion: where it changed, those that moved are removed and put again."""
     wanted = list(dict.__iter__(new))
-    if wanted == list(old):
-        return
     result = [key for key in old if key in new]
     result += [key for key in wanted if key not in old]
     if wanted == result:

@@ -11,9 +11,9 @@ from typing import Literal
 from ..models import JsonDict, JsonValue
 
 
-def sha256_hex(data: bytes) -> str:
-    """SHA-256 as 64 hex digits."""
-    return hashlib.sha256(data).hexdigest()
+def sha256_hex(data: bytes | str) -> str:
+    """SHA-256 as 64 hex digits; of text, its UTF-8."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,15 @@ class ActorFingerprint:
     kind: Literal["agent", "human", "service"]
     display_name: str | None = None
     metadata: JsonDict = field(default_factory=dict)
+
+    def to_dict(self) -> JsonDict:
+        """The fields as a JSON object."""
+        return {
+            "actor_id": self.actor_id,
+            "kind": self.kind,
+            "display_name": self.display_name,
+            "metadata": dict(self.metadata),
+        }
 
     @classmethod
     def from_metadata(

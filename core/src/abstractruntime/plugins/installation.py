@@ -65,13 +65,13 @@ class Installation:
     def offers(self, *, lenient: bool = False) -> list[Offer]:
         """What all plugins offer, by word.
 
-        A failure is a warning, once; with ``plugins.strict``, and where a setting is wrong, it is raised. ``lenient``:
-        always a warning.
+        A failure is a warning, once; with ``plugins.strict``, and where somebody set an option of the plugin wrong, it
+        is raised. ``lenient``: always a warning.
         """
         with self._lock:
             offers = self._load_all()
             for failure in self._not_loaded():
-                if not lenient and (self.settings.plugins.strict or isinstance(failure.error, ConfigError)):
+                if not lenient and (self.settings.plugins.strict or self._is_set_wrong(failure)):
                     raise broken(failure)
                 _warn_once(f"{failure}; it is not used")
             return offers
@@ -129,6 +129,10 @@ class Installation:
         found = self._discovery.failures if self._discovery else ()
         loaded = (outcome for outcome in self._outcomes.values() if isinstance(outcome, PluginFailure))
         return [*(failure for failure in found if self.why_not(failure.plugin) is None), *loaded]
+
+    def _is_set_wrong(self, failure: PluginFailure) -> bool:
+        """Not so where an option is missing and none is set: the plugin may just be installed."""
+        return isinstance(failure.error, ConfigError) and bool(self.settings.plugin.get(failure.plugin))
 
     def _load_all(self) -> list[Offer]:
         candidates = sorted(self._discover().candidates.values(), key=lambda plugin: plugin.word)

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .clauses import Clause, clause, clauses_of
     from .clock import VirtualClock
-    from .stores import RunWriter, StoreConformance, StorePlace
+    from .stores import StoreConformance, StorePlace
+    from .writer import RunWriter
 
 __all__ = ["Clause", "RunWriter", "StoreConformance", "StorePlace", "VirtualClock", "clause", "clauses_of"]
 
@@ -32,7 +33,7 @@ _HOMES = {
     "clause": ".clauses",
     "clauses_of": ".clauses",
     "VirtualClock": ".clock",
-    "RunWriter": ".stores",
+    "RunWriter": ".writer",
     "StoreConformance": ".stores",
     "StorePlace": ".stores",
 }
@@ -46,7 +47,7 @@ def __getattr__(name: str) -> object:
         import pytest
 
         # before the import: so that a failing clause shows the values, as in a test file
-        pytest.register_assert_rewrite(f"{__name__}.stores")
+        pytest.register_assert_rewrite(f"{__name__}.stores", f"{__name__}.writer")
     return getattr(import_module(home, __name__), name)
 
 

@@ -58,6 +58,8 @@ class _Conditions:
 
 def find_heads(cursor: sqlite3.Cursor, ns: int, query: RunQuery, now: Instant) -> list[RunHead]:
     """The heads of the page, and one more where another page follows."""
+    if query.status == ():  # SQLite refuses INDEXED BY where nothing can match
+        return []
     conditions = _conditions(ns, query, now)
     _add_place(conditions, query)
     index = _narrow_index(cursor, ns, query, now)
@@ -160,6 +162,8 @@ def claimable(
     cursor: sqlite3.Cursor, ns: int, can_run: Runnable, *, now: Instant, limit: int, run_id: str | None
 ) -> list[RunHead]:
     """Up to ``limit`` due runs that the claimer can run, by priority, then ``wake_at``, then id."""
+    if can_run.queues == () or can_run.workflows == {}:  # SQLite refuses INDEXED BY where nothing can match
+        return []
     runnable = _runnable(ns, can_run)
     if run_id is not None:
         runnable.add(_DUE, now, now)
@@ -218,7 +222,7 @@ def _runnable(ns: int, can_run: Runnable) -> _Conditions:
                 f"workflow_id = ? AND workflow_version IN ({_places(versions)})" if versions else "workflow_id = ?"
             )
             values += [workflow_id, *versions]
-        conditions.add(f"({' OR '.join(texts) or 'FALSE'})", *values)
+        conditions.add(f"({' OR '.join(texts)})", *values)
     return conditions
 
 

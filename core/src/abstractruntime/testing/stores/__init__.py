@@ -18,11 +18,11 @@ from .finding import FindClauses
 from .leases import LeaseClauses
 from .lifetime import LifetimeClauses
 from .messages import MessageClauses
-from .place import RunWriter, StorePlace, open_by_url
+from .place import StorePlace, open_by_url
 from .reading import ReadClauses
 from .waking import WakeClauses
 
-__all__ = ["RunWriter", "StoreConformance", "StorePlace"]
+__all__ = ["StoreConformance", "StorePlace"]
 
 
 class StoreConformance(

@@ -8,7 +8,8 @@ from ...errors import Conflict, DuplicateRun, InvalidValue, UsageError
 from ...models import Instant
 from ...store.contract import Checkpoint, Commit, Fence, WaitHead
 from ..clauses import clause
-from .place import LEASE_S, RunWriter, StorePlace, message_to, projection_of
+from ..writer import LEASE_S, RunWriter, message_to, projection_of
+from .place import StorePlace
 
 
 def changed_everywhere(writer: RunWriter) -> Commit:
@@ -33,7 +34,7 @@ class CommitClauses:
 
     @clause("S-COMMIT-1")
     def test_a_created_run_is_what_its_commit_said(self, place: StorePlace) -> None:
-        """A commit that expects length 0 creates the run with its records, projection, owner, lease and wish, epoch 1."""
+        """A commit expecting length 0 creates the run with its records, projection, owner, lease and wish; epoch 1."""
         projection = projection_of(
             workflow_version="2",
             status="waiting",
@@ -151,7 +152,9 @@ class CommitClauses:
             writer.fence = Fence(length=number + 2, head_hash=commits[-1].head_hash, epoch=1)
         assert [result.error for result in place.store.commit(commits)] == [None] * 5
         assert writer.head().fence == writer.fence
-        assert [f'"step {n}"'.encode() in record for n, record in enumerate(writer.stored(after=1).records)] == [True] * 5
+        assert [f'"step {n}"'.encode() in record for n, record in enumerate(writer.stored(after=1).records)] == [
+            True
+        ] * 5
 
     @clause("S-COMMIT-10")
     def test_a_run_that_is_not_there_cannot_be_advanced(self, place: StorePlace) -> None:
@@ -164,7 +167,9 @@ class CommitClauses:
     @clause("S-COMMIT-11")
     def test_a_projection_is_replaced_as_a_whole_or_stays(self, place: StorePlace) -> None:
         """A commit without a projection leaves it; one with a projection replaces all of it."""
-        old = projection_of(tags=("a", "b"), session_id="s", waits=(WaitHead(wait_id="w", reason="user", wait_key="k"),))
+        old = projection_of(
+            tags=("a", "b"), session_id="s", waits=(WaitHead(wait_id="w", reason="user", wait_key="k"),)
+        )
         writer = place.run(projection=old)
         writer.write("x")
         assert writer.head().projection == old

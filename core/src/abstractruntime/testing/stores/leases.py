@@ -6,7 +6,8 @@ from ...errors import Conflict, Leased
 from ...models import Instant
 from ...store.contract import RunHead, Runnable
 from ..clauses import clause
-from .place import LEASE_S, SHORT_LEASE_S, RunWriter, StorePlace, message_to, projection_of
+from ..writer import LEASE_S, SHORT_LEASE_S, RunWriter, message_to, projection_of
+from .place import StorePlace
 
 ANY = Runnable(format=9)
 
@@ -144,8 +145,8 @@ class LeaseClauses:
 
     @clause("S-CLAIM-1")
     def test_a_claimed_run_has_the_new_owner(self, place: StorePlace) -> None:
-        """A claimed run has the owner, a lease of the length asked for, epoch + 1 and claims + 1; ``wake_at`` stays; and
-        the head that is returned is the one that is stored, so that its fence can be committed against."""
+        """A claimed run has the owner, a lease of the length asked for, epoch + 1 and claims + 1; ``wake_at`` stays.
+        The head that is returned is the one that is stored, so that its fence can be committed against."""
         writer = place.free_run(wake_at=Instant(5))
         before = place.store.now()
         (head,) = place.store.claim(owner="claimer", lease_s=LEASE_S, can_run=ANY)
@@ -193,10 +194,14 @@ class LeaseClauses:
     @clause("S-CLAIM-5")
     def test_what_a_claimer_cannot_run_is_passed_over(self, place: StorePlace) -> None:
         """Runs of another queue, workflow or version, and of a newer format, are left for others."""
-        for number, changes in enumerate((
-            {"queue": "slow"}, {"workflow_id": "other"}, {"workflow_version": "2"}, {"format": 3},
-        )):  # fmt: skip
-            place.free_run(f"not {number}", projection=projection_of(**({"workflow_version": "1"} | changes)))
+        cannot: list[dict[str, object]] = [
+            {"queue": "slow", "workflow_version": "1"},
+            {"workflow_id": "other", "workflow_version": "1"},
+            {"workflow_version": "2"},
+            {"format": 3, "workflow_version": "1"},
+        ]
+        for number, changes in enumerate(cannot):
+            place.free_run(f"not {number}", projection=projection_of(**changes))
         mine = place.free_run(projection=projection_of(workflow_version="1", format=2))
         can_run = Runnable(queues=("default", "fast"), workflows={"flow": ("0", "1")}, format=2)
         assert claim_all(place, can_run) == [mine.run_id]
@@ -244,7 +249,7 @@ class LeaseClauses:
             (head,) = place.store.claim(owner=f"claimer {count}", lease_s=SHORT_LEASE_S / 4, can_run=ANY)
             assert head.claims == count
             place.pass_time(SHORT_LEASE_S / 4)
-        writer.claimed_by(head).write("survived")
+        writer.claimed_by(writer.head()).write("survived")
         assert writer.head().claims == 0
 
     @clause("S-CLAIM-10")

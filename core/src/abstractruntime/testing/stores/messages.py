@@ -9,8 +9,9 @@ from ...errors import Conflict, UsageError
 from ...models import Instant
 from ...store.contract import MESSAGE_PAGE, Message, StoredRun
 from ..clauses import clause
+from ..writer import LEASE_S, message_to
 from .leases import claim_all
-from .place import LEASE_S, StorePlace, message_to
+from .place import StorePlace
 
 
 def ids_of(stored: StoredRun | None) -> list[str]:
@@ -210,7 +211,11 @@ class MessageClauses:
         """A message with an id of the wrong form, or more than 1,000 in a call, raise, and nothing is delivered."""
         writer = place.run()
         good = message_to(writer.run_id, "good")
-        for wrong in (message_to(writer.run_id, ""), message_to(writer.run_id, "x\0"), message_to(writer.run_id, "\ud800")):
+        for wrong in (
+            message_to(writer.run_id, ""),
+            message_to(writer.run_id, "x\0"),
+            message_to(writer.run_id, "\ud800"),
+        ):
             with pytest.raises(UsageError):
                 place.store.deliver([good, wrong])
         with pytest.raises(UsageError):

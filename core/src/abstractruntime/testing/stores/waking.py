@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...models import Instant
 from ...store.contract import Runnable
 from ..clauses import clause
-from .place import LEASE_S, RunWriter, StorePlace, message_to, projection_of
+from ..writer import LEASE_S, RunWriter, message_to, projection_of
+from .place import StorePlace
 
 FAR = Instant(4_000_000_000_000_000)  # 2096
 
@@ -58,7 +59,7 @@ class WakeClauses:
 
     @clause("S-WAKE-5")
     def test_an_undelivered_outbox_keeps_a_run_due(self, place: StorePlace) -> None:
-        """A run with undelivered messages to others is due, whatever is wished, until a commit says they are delivered."""
+        """A run with undelivered messages to others is due, whatever is wished, until a commit names them delivered."""
         writer = place.run()
         first, second = message_to("other", "o1"), message_to("other", "o2", seq=2)
         for changes in ({"outbox": (first, second), "wake_at": None}, {"delivered": ("o1",), "wake_at": FAR}):
@@ -99,7 +100,7 @@ class WakeClauses:
 
     @clause("S-WAKE-9")
     def test_a_held_run_is_not_due(self, place: StorePlace) -> None:
-        """While ``held`` says why, the run is not due and not claimed, also when a message comes in; then it is again."""
+        """While ``held`` says why, a run is not due and not claimed, also when a message comes in; then it is again."""
         writer = place.run()
         writer.write("paused", held="paused", lease_s=0.0)
         place.store.deliver([message_to(writer.run_id)])
