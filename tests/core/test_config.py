@@ -99,6 +99,7 @@ def test_plugin_options_of_several_sources_are_merged_option_by_option(folder):
     assert settings.plugin == {"s3": {"region": "file", "endpoint": "env", "prefix": "argument"}}
     assert settings.origin("plugin.s3.endpoint") == "environment variable ABSTRACTRUNTIME_PLUGIN__S3__ENDPOINT"
     assert settings.origin("plugin.s3.region") == "abstractruntime.toml: plugin.s3.region"
+    assert settings.origin("plugin.s3.prefix") == "argument plugin.s3.prefix"
     assert settings.origin("plugin.s3.unset") == "default"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ from abstractruntime import (
     Runtime,
     StepPlan,
     WorkflowSpec,
+    open_runtime,
 )
 from abstractruntime.effects import EffectContext
+from abstractruntime.integrations import build_effect_handlers
+from abstractruntime.models import JsonDict
 from abstractruntime.store.contract import Commit, CommitResult
 from abstractruntime.store.memory import MemoryStore
 
@@ -89,7 +94,9 @@ def store() -> CountingStore:
 
 
 def runtime_on(store: CountingStore, recovery: Recovery = Recovery.PURE, *, costly: bool = False) -> Runtime:
-    return Runtime(store=store, effect_handlers={"add_one": EffectSpec(handler=add_one, recovery=recovery, costly=costly)})
+    return Runtime(
+        store=store, effect_handlers={"add_one": EffectSpec(handler=add_one, recovery=recovery, costly=costly)}
+    )
 
 
 # -- commits -----------------------------------------------------------------------------------------------------------
@@ -174,4 +181,91 @@ def test_a_step_beside_an_unchanged_100_kb_costs_less_than_2_kb(store: CountingS
     assert max(len(b"".join(commit.records)) for commit in commits) <= 2_000
     assert checkpoints > 0
     assert records + checkpoints <= 1000 * 2_000
-    print(records, checkpoints)
+
+
+# -- a long chat -------------------------------------------------------------------------------------------------------
+
+
+class Chatterbox:
+    """An LLM that answers with about 2 KB of words; the same ones for the same chat."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def generate(
+        self,
+        *,
+        prompt: str,
+        messages: list[JsonDict] | None = None,
+        system_prompt: str | None = None,
+        tools: list[JsonDict] | None = None,
+        params: JsonDict | None = None,
+    ) -> JsonDict:
+        self.heard = len(messages or ())
+        return {"content": words(self.heard)}
+
+
+def words(seed: int) -> str:
+    """Text of 1,000–3,000 characters."""
+    dice = random.Random(seed)
+    text = " ".join(f"{dice.getrandbits(32):08x}" for _ in range(340))
+    return text[: dice.randrange(1000, 3001)]
+
+
+def chat(run: RunState, ctx: object) -> StepPlan:
+    """One call of the LLM per step, with the whole chat as its payload."""
+    messages = run.vars["messages"]
+    if "reply" in run.vars:
+        messages.append({"role": "assistant", "content": run.vars["reply"]["content"]})
+    if len(messages) >= run.vars["goal"]:
+        return StepPlan("chat", complete_output={})
+    if run.vars["user_speaks"] or not messages:
+        messages.append({"role": "user", "content": words(-len(messages) - 1)})
+    return StepPlan("chat", effect=Effect("llm_call", {"messages": messages}, result_key="reply"), next_node="chat")
+
+
+CHAT = WorkflowSpec("chat", "chat", {"chat": chat})
+
+
+def json_bytes(value: object) -> int:
+    return len(json.dumps(value, separators=(",", ":")))
+
+
+def stored_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_a_chat_is_stored_as_it_grows_and_not_as_it_is_sent():
+    handlers = build_effect_handlers(llm=Chatterbox())
+    store = MemoryStore()
+    with Runtime(store=store, effect_handlers=handlers) as runtime:
+        run_id = runtime.start(workflow=CHAT, vars={"messages": [], "goal": 400, "user_speaks": True})
+        state = runtime.tick(workflow=CHAT, run_id=run_id, max_steps=1000)
+        assert state.status is RunStatus.COMPLETED
+    ledger = sum(map(len, store.ledger(run_id)))
+    assert ledger <= 1.2 * json_bytes(state.vars["messages"]) + 500 * 200
+
+
+@pytest.mark.slow
+def test_what_a_chat_of_2000_steps_stores_grows_with_its_messages(tmp_path: Path):
+    def go_on(steps: int, run_id: str | None) -> tuple[str, RunState, int]:
+        with open_runtime(f"sqlite:///{tmp_path}/chat.db", workflows=[CHAT], effect_handlers=handlers) as runtime:
+            beginning: JsonDict = {"messages": [], "goal": 4000, "user_speaks": True}
+            run_id = run_id or runtime.start(workflow=CHAT, vars=beginning)
+            state = runtime.tick(run_id=run_id, max_steps=steps)
+            return run_id, state, sum(map(len, runtime.store.ledger(run_id)))
+
+    llm = Chatterbox()
+    handlers = build_effect_handlers(llm=llm)
+    run_id, half, _ = go_on(1000, None)
+    stored_at_1000 = stored_bytes(tmp_path)
+    assert half.stopped == "max_steps"
+
+    _, whole, ledger = go_on(1001, run_id)
+    assert whole.status is RunStatus.COMPLETED
+    assert llm.heard == 3999  # the last call was sent all that had been said
+    messages = json_bytes(whole.vars["messages"])
+    assert messages == pytest.approx(4000 * 2000, rel=0.05)
+    assert ledger <= 1.2 * messages + 500 * 2000
+    assert stored_bytes(tmp_path) <= 2.2 * stored_at_1000
+    assert stored_bytes(tmp_path) <= 2.5 * messages

@@ -3,6 +3,7 @@
 The distributions here are real ones: a folder on the path with a module and its `dist-info`.
 """
 
+import importlib
 import logging
 import re
 import sys
@@ -11,28 +12,28 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib import invalidate_caches
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from abstractruntime.config import PluginSettings, Settings
-from abstractruntime.effects import EffectContext, EffectOutcome, EffectSpec
+from abstractruntime.effects import EffectSpec
 from abstractruntime.errors import (
     AbstractRuntimeError,
     InvalidSetting,
     PluginBroken,
     PluginConflict,
     PluginMissing,
-    RetryableError,
     StoreMissing,
     UnknownSetting,
 )
 from abstractruntime.hookspecs import PLUGIN_API, Hooks
-from abstractruntime.models import Effect, Instant, Recovery, RunState
+from abstractruntime.models import Effect, RunState, RunStatus, StepPlan
+from abstractruntime.opening import open_runtime
 from abstractruntime.plugins import PluginFailure, PluginHost, PluginInfo, installation, open_store_by_url
 from abstractruntime.store.contract import Store
+from abstractruntime.workflow import RunContext, WorkflowSpec
 
 SECRET = "s3cr+tPa55"
 
@@ -82,7 +83,7 @@ def plant(tmp_path, monkeypatch):
             text = metadata or f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
             (info / "METADATA").write_text(text, encoding="utf-8")
         monkeypatch.syspath_prepend(str(folder))
-        invalidate_caches()
+        importlib.invalidate_caches()
         return module
 
     yield install
@@ -177,28 +178,35 @@ def test_an_entry_point_may_name_an_object(plant):
     assert host("tape").store("tape").summary == "for tests"
 
 
-def test_a_plugin_is_loaded_once_whoever_asks_and_in_however_many_threads(plant):
+def test_a_plugin_is_loaded_once_though_two_threads_ask_at_once(plant):
     body = """
-    import time
+    from threading import Event
 
-    calls = []
+    calls, entered, again, leave = [], Event(), Event(), Event()
 
     @hookimpl
     def abstractruntime_effect_handlers():
         calls.append(1)
-        time.sleep(0.01)  # long enough for all other threads to come by
+        (again if entered.is_set() else entered).set()
+        assert leave.wait(10)
         return {"paint": EffectSpec(handler=print)}
     """
     module = plant("paint", body)
     plugins = host("paint")
+    plugins.report(load_all=False)
+    importlib.import_module(module)
+    paint = sys.modules[module]
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(plugins.effect_handlers())) for _ in range(8)]
-    for thread in threads:
-        thread.start()
+    threads = [threading.Thread(target=lambda: answers.append(plugins.effect_handlers())) for _ in range(2)]
+    threads[0].start()
+    assert paint.entered.wait(10)
+    threads[1].start()
+    assert not paint.again.wait(0.1)  # what must not happen is waited for
+    paint.leave.set()
     for thread in threads:
         thread.join()
-    assert sys.modules[module].calls == [1]
-    assert [answer.keys() for answer in answers] == 8 * [{"paint"}]
+    assert paint.calls == [1]
+    assert [answer.keys() for answer in answers] == 2 * [{"paint"}]
 
 
 # Failures: at which stage, of which plugin, and what to do
@@ -936,19 +944,30 @@ def test_the_plugin_of_the_how_to_is_found_loaded_and_works(tmp_path, monkeypatc
         (tmp_path / name).write_text(content, encoding="utf-8")
     install(tmp_path / "src", tomllib.loads(files["pyproject.toml"])["project"])
     monkeypatch.syspath_prepend(str(tmp_path / "src"))
-    with server() as (url, requests):
-        settings = Settings(plugin={"webhook": {"token": "t", "timeout_s": "5"}})
-        handler = PluginHost(settings).effect_handlers()["webhook"]
-        state = RunState.new(workflow_id="w", entry_node="n")
-        ctx = EffectContext(run_id=state.run_id, step=1, key="key-of-the-step", attempt=1, epoch=1, deadline=Instant(0))
-        outcome = handler.handler(state, Effect(type="webhook", payload={"url": url, "body": {"a": 1}}), ctx)
-        assert outcome == EffectOutcome.completed({"status": 200})
-        assert requests == [("key-of-the-step", "Bearer t", b'{"a": 1}')]
-        with pytest.raises(RetryableError, match="answered 503"):
-            handler.handler(state, Effect(type="webhook", payload={"url": f"{url}/busy"}), ctx)
-    assert handler.recovery == Recovery.IDEMPOTENT
+    settings = Settings(plugin={"webhook": {"token": "t", "timeout_s": "5"}})
+    with server() as (url, requests), open_runtime("memory:", settings=settings, workflows=[POSTING]) as runtime:
+        run_id = runtime.start(workflow=POSTING, vars={"url": url})
+        assert runtime.tick(run_id=run_id).output == {"status": 200}
+        busy = runtime.tick(run_id=runtime.start(workflow=POSTING, vars={"url": f"{url}/busy"}))
+    assert busy.status is RunStatus.FAILED
+    assert "answered 503" in busy.error
+    (first_key, *first), (second_key, *_) = requests
+    assert first == ["Bearer t", b'{"a": 1}']
+    assert first_key != second_key
     error = refused(PluginHost(Settings(plugin={"webhook": {"timeout": 5}})).effect_handlers, UnknownSetting)
     assert error.hint == "did you mean plugin.webhook.timeout_s?"
+
+
+def post(run: RunState, ctx: RunContext) -> StepPlan:
+    payload = {"url": run.vars["url"], "body": {"a": 1}}
+    return StepPlan(node_id="post", effect=Effect("webhook", payload, result_key="answer"), next_node="end")
+
+
+def end(run: RunState, ctx: RunContext) -> StepPlan:
+    return StepPlan(node_id="end", complete_output=run.vars["answer"])
+
+
+POSTING = WorkflowSpec(workflow_id="posting", entry_node="post", nodes={"post": post, "end": end})
 
 
 def install(folder: Path, project: dict[str, object]) -> None:
@@ -980,6 +999,8 @@ def server() -> Iterator[tuple[str, list[tuple[str, str, bytes]]]]:
     with HTTPServer(("127.0.0.1", 0), Answer) as serving:
         thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{serving.server_port}", requests
-        serving.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{serving.server_port}", requests
+        finally:
+            serving.shutdown()
+            thread.join()

@@ -163,9 +163,9 @@ def test_no_error_about_a_url_shows_its_secrets():
         assert PASSWORD not in f"{caught.value} {caught.value!r} {caught.value.values}"
 
 
-def test_the_words_of_a_driver_lose_the_secrets_of_the_url():
-    url = parse(f"pg://ann:{PASSWORD}%21@host/db?sslpassword=hush")
-    words = f"cannot connect to {url.raw}: {PASSWORD}! and {PASSWORD}%21 and hush are wrong"
+def test_the_words_of_a_driver_lose_the_secrets_of_the_url_escaped_or_not():
+    url = parse(f"pg://ann:{PASSWORD}%21@host/db?sslpassword=hush%2Bhush")
+    words = f"cannot connect to {url.raw}: {PASSWORD}! and {PASSWORD}%21 and hush+hush are wrong"
     assert hide_url_secrets(words, url) == f"cannot connect to {url.text}: *** and *** and *** are wrong"
 
 

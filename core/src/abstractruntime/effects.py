@@ -127,13 +127,13 @@ class EffectSpec(Struct, frozen=True, kw_only=True):
     """A handler and what is promised for it.
 
     ``recovery``: a class, or a function of the effect that gives one. ``timeout_s``: how long an outcome may take,
-    counted from the decision; a take-over of an effect that may not be repeated waits that long first. ``costly``: its
-    outcome is committed at once, not together with the next decision. ``reconcile``: required for `Recovery.RECONCILE`.
+    counted from the decision, or a function of the effect that says; a take-over of an effect that may not be repeated
+    waits that long first. ``costly``: its outcome is committed at once, not together with the next decision. ``reconcile``: required for `Recovery.RECONCILE`.
     """
 
     handler: EffectHandler
     recovery: RecoveryRule = Recovery.ASK
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    timeout_s: float | Callable[[Effect], float] = DEFAULT_TIMEOUT_S
     costly: bool = False
     reconcile: ReconcileHook | None = None
 
@@ -145,7 +145,7 @@ class EffectSpec(Struct, frozen=True, kw_only=True):
                 "an effect with recovery 'reconcile' needs a reconcile hook",
                 hint="EffectSpec(handler=…, recovery=Recovery.RECONCILE, reconcile=ask_the_other_side)",
             )
-        if not self.timeout_s > 0:
+        if not callable(self.timeout_s) and not self.timeout_s > 0:
             raise InvalidHandler(f"timeout_s must be more than 0 seconds, not {self.timeout_s!r}")
 
     def recovery_of(self, effect: Effect) -> Recovery:
@@ -153,6 +153,12 @@ class EffectSpec(Struct, frozen=True, kw_only=True):
         if effect.recovery is not None:
             return Recovery(effect.recovery)
         return self.recovery(effect) if callable(self.recovery) else self.recovery
+
+    def timeout_of(self, effect: Effect) -> float:
+        """The time limit for this call, in seconds: the effect's own word first, then the handler's."""
+        if effect.timeout_s is not None:
+            return effect.timeout_s
+        return self.timeout_s(effect) if callable(self.timeout_s) else self.timeout_s
 
 
 HandlerLike: TypeAlias = "EffectSpec | Callable[..., EffectOutcome]"

@@ -189,14 +189,13 @@ class Drive:
                 node_id=node,
                 effect_type=str(effect.type),
             )
-        timeout_s = effect.timeout_s if effect.timeout_s is not None else spec.timeout_s
         fields: Header = {
             "node": node,
             "step": self.state.step + 1,
             "effect": str(effect.type),
             "next": next_after(workflow, node, effect, spec, plan),
             "recovery": spec.recovery_of(effect).value,
-            "timeout_us": round(timeout_s * 1_000_000),
+            "timeout_us": round(spec.timeout_of(effect) * 1_000_000),
         }
         if spec.costly:
             fields["costly"] = True
@@ -413,10 +412,16 @@ class Drive:
 
     def surrender(self) -> Commit | None:
         """What gives the run back if the drive is broken off: what is pending is dropped, what is committed stays."""
-        if not self._holds:
+        if not self._holds and self._take_from is None:
             return None
         return Commit(
-            run_id=self.state.run_id, owner=self.owner, expect=self._fence, lease_s=0, wake_at=self.terms.now()
+            run_id=self.state.run_id,
+            owner=self.owner,
+            expect=self._fence,
+            take=not self._holds,  # a run just started is still under its starter's lease
+            take_from=self._take_from,
+            lease_s=0,
+            wake_at=self.terms.now(),
         )
 
     def _look_inside(self) -> Moves:

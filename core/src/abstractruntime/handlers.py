@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 
@@ -52,6 +51,8 @@ def perform(request: Perform) -> Performed:
             raise LookupError("this effect has no reconcile hook")
         returned: object = hook(request.run, request.effect, request.ctx)
         if inspect.iscoroutine(returned):
+            import asyncio  # costs 12 ms, and most programs have no coroutine
+
             returned = asyncio.run(returned)
         return Performed(returned=returned)
     except BaseException as error:  # noqa: BLE001  # Ctrl-C too: the drive records that the effect was interrupted, then raises it

@@ -21,12 +21,14 @@ def record_outcome(journal: Journal, now: Instant, decision: Decision, request: 
     What cannot be stored, and what is no outcome, is a failure that says so; its changes are dropped.
     """
     fields: Header = {"step": decision.step, **attempt_field(request.ctx)}
+    changed: dict[str, JsonValue] | None = None
     if performed.raised is not None:
         error = describe_error(performed.raised)
     elif isinstance(performed.returned, EffectOutcome):
         try:
             if _record_returned(journal, now, fields, request, performed.returned):
                 return
+            changed = request.run.vars  # it returned: what it counted (tokens spent on a useless answer) stands
             error = {"code": "effect_failed", "message": performed.returned.error or "the handler did not say why"}
         except UsageError as refused:
             error = describe_error(refused)
@@ -38,7 +40,19 @@ def record_outcome(journal: Journal, now: Instant, decision: Decision, request: 
                 hint="return EffectOutcome.completed(result), .waiting(wait) or .failed(error)",
             )
         )
-    journal.write_delta("failed", now, fields, None, operands=[("error", error)])
+    _record_failure(journal, now, fields, changed, error)
+
+
+def _record_failure(
+    journal: Journal, now: Instant, fields: Header, changed: dict[str, JsonValue] | None, error: JsonDict
+) -> None:
+    try:
+        journal.write_delta("failed", now, dict(fields), changed, operands=[("error", error)])
+    except (
+        UsageError
+    ) as refused:  # what it changed cannot be stored: the failure it reported is kept, and why this is not
+        error = {**error, "dropped": describe_error(refused)}
+        journal.write_delta("failed", now, fields, None, operands=[("error", error)])
 
 
 def _record_returned(journal: Journal, now: Instant, fields: Header, request: Perform, outcome: EffectOutcome) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast
 
+from msgspec import Struct
+
 from .codec import OpenedRecord, open_record, thaw
 from .codec.record import header_line
-from .errors import LedgerCorrupt
-from .journal import Decision, Folded, fold_record, settle_payload
+from .journal import Decision, Folded, fold_record, whole_payload
 from .models import Instant, JsonDict, JsonValue, StepStatus, instant_text
 from .retry import step_key
 
@@ -30,39 +31,53 @@ def ledger_rows(records: Iterable[bytes], state: Folded | None = None) -> list[J
     records follow, folded further in place; None where they begin the ledger.
     """
     rows: list[JsonDict] = []
+    asked = _Asked.of(state) if state is not None else None
     for data in records:
         record = open_record(data)
         state = state or Folded(run_id=cast(str, record.header.get("run")), workflow_id="")
-        before = state.decision
         fold_record(state, record)
-        rows.append(_row(state, before, record, header_line(data)))
+        if record.header["kind"] == "decided":
+            asked = _Asked.of(state)
+        concerned = asked if asked is not None and asked.decision.step == record.header.get("step") else None
+        rows.append(_row(state, concerned, record, header_line(data)))
     return rows
 
 
-def _row(state: Folded, before: Decision | None, record: OpenedRecord, header_text: str) -> JsonDict:
+class _Asked(Struct):
+    """A decision and its payload as it was when it was decided: later records change what it refers to."""
+
+    decision: Decision
+    effect: JsonDict
+
+    @classmethod
+    def of(cls, state: Folded) -> _Asked | None:
+        decision = state.decision
+        if decision is None:
+            return None
+        payload = whole_payload(state, decision)
+        return cls(decision, {"type": decision.effect, "payload": payload, "result_key": decision.result_key})
+
+
+def _row(state: Folded, asked: _Asked | None, record: OpenedRecord, header_text: str) -> JsonDict:
     header: dict[str, Any] = record.header
-    kind = header["kind"]
-    decision = state.decision if kind == "decided" else before
-    step = header.get("step")
+    kind, step = header["kind"], header.get("step")
+    decision = asked.decision if asked is not None else None
     at = instant_text(Instant(header["at"]))
-    if decision is None and kind in ("completed", "waiting"):
-        raise LedgerCorrupt(f"record {header['seq']} of run {state.run_id} is an outcome of no open decision")
-    concerns = decision is not None and decision.step == step
     started = kind == "decided"
     return {
         "run_id": state.run_id,
         "step_id": f"{state.run_id}:{step}" if step is not None else None,
-        "node_id": header.get("node", decision.node if concerns and decision else state.node),
+        "node_id": header.get("node", decision.node if decision else state.node),
         "status": StepStatus.STARTED.value if started else _status(kind),
-        "effect": _effect(state, decision) if concerns and decision else None,
+        "effect": cast(JsonDict, thaw(asked.effect)) if asked is not None else None,
         "result": _result(state, kind, record),
         "error": _error(kind, record),
-        "started_at": instant_text(decision.at) if concerns and decision else at,
+        "started_at": instant_text(decision.at) if decision else at,
         "ended_at": None if started else at,
         "actor_id": header.get("by", state.actor_id),
         "session_id": state.session_id,
         "attempt": header.get("attempt", 1),
-        "idempotency_key": (decision.key or step_key(state.run_id, decision.step)) if concerns and decision else None,
+        "idempotency_key": (decision.key or step_key(state.run_id, decision.step)) if decision else None,
         "prev_hash": header["prev"] or None,
         "record_hash": record.record_hash,
         "signature": record.signature,
@@ -75,12 +90,6 @@ def _row(state: Folded, before: Decision | None, record: OpenedRecord, header_te
 def _status(kind: str) -> str | None:
     status = OUTCOMES.get(kind)
     return status.value if status else None
-
-
-def _effect(state: Folded, decision: Decision) -> JsonDict:
-    if decision is state.decision:
-        settle_payload(state)
-    return {"type": decision.effect, "payload": thaw(decision.payload), "result_key": decision.result_key}
 
 
 def _result(state: Folded, kind: str, record: OpenedRecord) -> JsonValue:

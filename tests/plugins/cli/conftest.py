@@ -19,6 +19,7 @@ from abstractruntime_cli.app import app
 WORKFLOWS = '''
     """Workflows that the tests name on the command line."""
 
+    import resource
     import time
     from pathlib import Path
 
@@ -103,7 +104,13 @@ WORKFLOWS = '''
         raise KeyboardInterrupt
 
 
+    def fill(run, effect, ctx):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        return EffectOutcome.completed({})
+
+
     effect_handlers = {
+        "fill": EffectSpec(handler=fill, recovery=Recovery.IDEMPOTENT),
         "die": EffectSpec(handler=die, recovery=Recovery.ASK),
         "slow": EffectSpec(handler=sleep, recovery=Recovery.IDEMPOTENT),
         "pay": EffectSpec(handler=sleep, recovery=Recovery.ASK),

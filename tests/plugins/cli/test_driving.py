@@ -1,8 +1,12 @@
 """`run`, `resume`, `retry`, `cancel`: what they say, what they leave in the store, and their exit codes."""
 
 import json
+import re
 
 import pytest
+
+from abstractruntime import open_runtime
+from abstractruntime_cli.workflows import load_workflow
 
 
 def test_a_run_that_completes_shows_its_output_and_ends_with_0(folder):
@@ -268,3 +272,23 @@ def test_a_workflow_that_a_plugin_registers_need_not_be_named(folder, plugin):
     resumed = folder.ended("resume", run_id, "--text", "yes", environment=environment)
     assert resumed.returncode == 0, resumed.stderr
     assert '"text": "yes"' in resumed.stdout
+
+
+def test_a_full_disk_ends_with_6_and_leaves_a_run_that_can_be_continued(folder):
+    words = ["run", "demo:slow", "--vars", '{"times": 1, "seconds": 0, "effect": "fill"}']
+    full = folder.ended(*words, "--run-id", "full")
+    assert full.returncode == 6
+    assert re.search(r"^error\[(store_\w+|outcome_unknown)\]: ", full.stderr, flags=re.MULTILINE)
+    assert "go on: art run demo:slow --continue full" in full.stderr
+    assert "run full is as its last commit left it" in full.stderr
+    assert folder.art("show", "full", "--json").exit_code == 0
+
+
+def test_a_run_that_somebody_holds_is_cancelled_by_its_holder(folder):
+    greet = load_workflow("demo:greet").workflow
+    with open_runtime("sqlite:///abstractruntime.db") as other:
+        run_id = other.start(workflow=greet)
+        result = folder.art("cancel", run_id)
+        assert result.exit_code == 0
+        assert "running and held by somebody" in result.stdout
+        assert other.tick(workflow=greet, run_id=run_id).status == "cancelled"

@@ -15,7 +15,7 @@ def _in_folder(folder):
 def test_a_workflow_is_named_by_module_or_file(reference):
     named = load_workflow(reference)
     assert named.workflow.workflow_id == "greet"
-    assert set(named.effect_handlers) == {"slow", "pay", "die"}
+    assert set(named.effect_handlers) == {"slow", "pay", "die", "fill"}
 
 
 def test_a_workflow_may_be_made_by_a_function_or_stand_in_a_class(write):

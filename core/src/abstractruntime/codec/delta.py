@@ -229,23 +229,30 @@ def resolve_refs(tree: JsonDict, refs: Sequence[Ref], values: Sequence[JsonValue
         holder: Any = values
         for part in (index, *where)[:-1]:
             holder = holder[part]
+            if is_erased(holder):
+                break
+        if is_erased(holder):
+            continue  # what the reference would fill in was erased
         last = where[-1] if where else index
         if len(ref) == 3:
             holder[last] = thaw(found)
         else:
-            holder[last:last] = (
-                cast("list[JsonValue]", thaw(found[ref[3] : ref[4]])) if type(found) is list else [thaw(found)]
-            )
+            start, stop = ref[3], ref[4]
+            slice_ = found[start:stop] if type(found) is list else [found] * (stop - start)  # a marker for each erased
+            holder[last:last] = cast("list[JsonValue]", thaw(slice_))
 
 
 def set_dotted(tree: JsonDict, dotted: str, value: JsonValue) -> None:
-    """Put ``value`` at a dotted path, making dicts as needed; what stands in the way and is no dict gives way."""
+    """Put ``value`` at a dotted path, making dicts as needed; what stands in the way and is no dict gives way, and what
+    was erased stays erased."""
     *parents, last = dotted.split(".")
     node = tree
     for part in parents:
         child = node.get(part)
         if type(child) is not dict:
             child = node[part] = {}
+        if is_erased(child):
+            return
         node = child
     node[last] = value
 

@@ -7,7 +7,7 @@ so a run that lives and a run that is replayed cannot differ.
 The kinds of records and their fields are specified in `docs/reference/record-format.md`.
 """
 
-from .kinds import FOLDS, Header, settle_payload
+from .kinds import FOLDS, Header, whole_payload
 from .ledger import Journal, fold, fold_record, open_checkpoint
 from .state import Decision, Folded, Wait
 
@@ -21,5 +21,5 @@ __all__ = [
     "fold",
     "fold_record",
     "open_checkpoint",
-    "settle_payload",
+    "whole_payload",
 ]

@@ -64,12 +64,17 @@ _CLOSING = frozenset(("completed", "failed", "cancelled"))
 
 
 def settle_payload(state: Folded) -> None:
-    """An open decision's payload refers to ``vars``: fill it in before they change, or before it is handed out."""
+    """An open decision's payload refers to ``vars``: fill it in before they change."""
     decision = state.decision
     if decision is not None and decision.refs:
-        whole: list[JsonValue] = [decision.payload]
-        resolve_refs(state.vars, [[0, *ref[1:]] for ref in decision.refs], whole)
-        decision.payload, decision.refs = cast(JsonDict, whole[0]), []
+        decision.payload, decision.refs = whole_payload(state, decision), []
+
+
+def whole_payload(state: Folded, decision: Decision) -> dict[str, Any]:
+    """A copy of the open decision's payload with all that it refers to. The state stays as its records made it."""
+    whole: list[JsonValue] = [cast(JsonDict, thaw(decision.payload))]
+    resolve_refs(state.vars, [[0, *ref[1:]] for ref in decision.refs], whole)
+    return cast(JsonDict, whole[0])
 
 
 def _stepped(state: Folded, header: Header, values: Values) -> None:
@@ -119,7 +124,8 @@ def _failed(state: Folded, header: Header, values: Values) -> None:
         state.node = _open_decision(state, header).node
     _end(state, RunStatus.FAILED, header["at"])
     error = values[header["error"]]
-    state.error = str(error.get("message")) if isinstance(error, dict) and "message" in error else str(error)
+    message = error.get("message") if isinstance(error, dict) else None
+    state.error = message if isinstance(message, str) else _said(error)
 
 
 def _interrupted(state: Folded, header: Header, values: Values) -> None:
@@ -130,8 +136,7 @@ def _interrupted(state: Folded, header: Header, values: Values) -> None:
 def _waiting(state: Folded, header: Header, values: Values) -> None:
     """The outcome of an effect is a wait. What the wait does not say itself stands in the payload."""
     decision = _open_decision(state, header)
-    settle_payload(state)
-    own = cast(JsonDict, values[header["wait"]]) if "wait" in header else decision.payload
+    own = cast(JsonDict, values[header["wait"]]) if "wait" in header else whole_payload(state, decision)
     wait = Wait(
         wait_id=header["id"],
         reason=WaitReason(header["reason"]),
@@ -149,12 +154,19 @@ def _waiting(state: Folded, header: Header, values: Values) -> None:
     _enter(state, RunStatus.WAITING, header["at"])
 
 
+def _said(value: JsonValue) -> str:
+    """Text as it is, anything else (a marker) as its JSON."""
+    return value if isinstance(value, str) else encode(value).decode()
+
+
 def _text(value: JsonValue) -> str | None:
     return value if isinstance(value, str) else None
 
 
 def _texts(value: JsonValue) -> list[str] | None:
-    return [str(item) for item in value] if isinstance(value, list) else None
+    if not isinstance(value, list):
+        return None
+    return [_said(item) for item in value]
 
 
 def _parked(state: Folded, header: Header, values: Values) -> None:
@@ -203,8 +215,7 @@ def _finished(state: Folded, header: Header, values: Values) -> None:
 def _cancelled(state: Folded, header: Header, values: Values) -> None:
     _end(state, RunStatus.CANCELLED, header["at"])
     if "cause" in header:
-        cause = values[header["cause"]]
-        state.error = cause if isinstance(cause, str) else encode(cause).decode()
+        state.error = _said(values[header["cause"]])
 
 
 def _retried(state: Folded, header: Header, values: Values) -> None:

@@ -14,7 +14,7 @@ from ..codec.record import SALT_BYTES, digest_of
 from ..errors import AbstractRuntimeError, FormatTooNew, InvalidValue, LedgerCorrupt
 from ..models import Instant, JsonDict, JsonValue
 from ..store.contract import Checkpoint
-from .kinds import FOLDS, Header, apply_delta, settle_payload
+from .kinds import FOLDS, Header, apply_delta, whole_payload
 from .state import Decision, Folded
 
 PROVED_BYTES = 16_384
@@ -219,8 +219,7 @@ class Journal:
 
     def payload(self) -> JsonDict:
         """The open decision's payload, whole; a copy."""
-        settle_payload(self.state)
-        return cast(JsonDict, thaw(cast(Decision, self.state.decision).payload))
+        return whole_payload(self.state, cast(Decision, self.state.decision))
 
     def checkpoint_due(self) -> bool:
         """Whether enough was written since the last checkpoint to pay for another."""

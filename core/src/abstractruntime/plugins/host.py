@@ -21,6 +21,7 @@ from .registration import Offer, failed, options_class
 
 if TYPE_CHECKING:
     from ..integrations import LLMClient, ToolSource
+    from ..models import RunEvent
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -36,7 +37,7 @@ class PluginObserver:
         self._observer = observer
         self._said = False
 
-    def __call__(self, event: object) -> None:
+    def __call__(self, event: RunEvent) -> None:
         try:
             self._observer(event)
         except Exception:  # noqa: BLE001  # the run is unharmed, whatever an observer does

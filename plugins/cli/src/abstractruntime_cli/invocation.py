@@ -68,9 +68,8 @@ class Invocation:
 
             settings = load_settings()
             store, origin = settings.store or DEFAULT_STORE, settings.origin("store")
-            if (
-                self.store is not None
-            ):  # not as an argument of `load_settings`: one that is set has to be validated, slowly
+            # Not as an argument of `load_settings`: validating one takes longer than all the rest of `art runs`.
+            if self.store is not None:
                 store, origin = self.store, "option --store"
             self._settings = structs.replace(settings, store=store, origins={**settings.origins, "store": origin})
         return self._settings

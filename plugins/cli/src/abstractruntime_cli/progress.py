@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -72,9 +72,7 @@ class Progress:
     def watch(self, workflow: WorkflowSpec) -> WorkflowSpec:
         """The same workflow, whose nodes tell this display that they are visited and what they ask for."""
         nodes = {node_id: self._watched(node_id, node) for node_id, node in workflow.nodes.items()}
-        return WorkflowSpec(
-            workflow_id=workflow.workflow_id, entry_node=workflow.entry_node, nodes=nodes, version=workflow.version
-        )
+        return replace(workflow, nodes=nodes)
 
     def at(self, state: RunState) -> None:
         """Show where a run stands that is taken on."""

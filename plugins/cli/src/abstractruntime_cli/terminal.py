@@ -57,6 +57,8 @@ def show(*parts: RenderableType, stderr: bool = False) -> None:
             target.print(part)
     stream = sys.stderr if stderr else sys.stdout
     stream.writelines(line.rstrip(" ") + "\n" for line in captured.get().splitlines())
+    if stderr:
+        stream.flush()
 
 
 def show_json(value: object, *, lines: bool = False) -> None:

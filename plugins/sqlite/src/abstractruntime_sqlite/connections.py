@@ -150,7 +150,7 @@ class Connections:
         while self._idle:
             self._idle.pop().close()
         if self._writer is not None:
-            self._writer.connection.close()
+            _close(self._writer)
             self._writer = None
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
@@ -199,24 +199,28 @@ class Connections:
         connection = sqlite3.connect(
             _uri(self.path), uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
         )
+        cursor = connection.cursor()
         try:
-            cursor = connection.cursor()
-            cursor.execute(f"PRAGMA busy_timeout = {_SLICE_MS}")
-            # First of all, since the next lines write to the file.
-            schema.version_of(cursor, self.path)
-            (mode,) = cursor.execute("PRAGMA journal_mode").fetchone()
-            if mode != "wal" and cursor.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-                raise no_wal(self.path)
-            cursor.execute(f"PRAGMA synchronous = {self._synchronous}")
-            cursor.execute("PRAGMA fullfsync = ON")  # for macOS, where a plain fsync stops at the drive's cache
-            cursor.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-            cursor.execute("PRAGMA cache_size = -8192")
-            cursor.execute("PRAGMA temp_store = MEMORY")
-            cursor.execute("PRAGMA trusted_schema = OFF")
+            self._set_up(cursor)
         except BaseException:
-            connection.close()
+            _close(cursor)
             raise
+        cursor.close()
         return connection
+
+    def _set_up(self, cursor: sqlite3.Cursor) -> None:
+        cursor.execute(f"PRAGMA busy_timeout = {_SLICE_MS}")
+        # Before anything that writes to the file: it may be another program's.
+        schema.version_of(cursor, self.path)
+        (mode,) = cursor.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal" and cursor.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise no_wal(self.path)
+        cursor.execute(f"PRAGMA synchronous = {self._synchronous}")
+        cursor.execute("PRAGMA fullfsync = ON")  # for macOS, where a plain fsync stops at the drive's cache
+        cursor.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        cursor.execute("PRAGMA cache_size = -8192")
+        cursor.execute("PRAGMA temp_store = MEMORY")
+        cursor.execute("PRAGMA trusted_schema = OFF")
 
     def quiesce(self) -> bool:
         """Before a fork: wait until nothing is under way, close all, and let nothing new begin."""
@@ -279,6 +283,13 @@ def _in_transaction(cursor: sqlite3.Cursor, look: Callable[[sqlite3.Cursor], T])
     finally:
         if cursor.connection.in_transaction:
             cursor.execute("ROLLBACK")
+
+
+def _close(cursor: sqlite3.Cursor) -> None:
+    """Close a connection by its cursor: an open statement of the cursor would keep the file open behind its back."""
+    connection = cursor.connection
+    cursor.close()
+    connection.close()
 
 
 def _uri(path: str) -> str:

@@ -111,9 +111,13 @@ def _cannot_open(path: str, text: str) -> StoreError:
     file = Path(path)
     if not file.parent.is_dir():
         return missing_folder(path)
-    if not os.access(file if file.exists() else file.parent, os.W_OK) or not os.access(file.parent, os.W_OK):
+    if not (_is_writable(file.parent) and (_is_writable(file) or not file.exists())):
         return _read_only(path)
     return StoreError(f"{path} cannot be opened: {text}", hint="check its permissions and open files", file=path)
+
+
+def _is_writable(place: Path) -> bool:
+    return os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _broken(path: str, text: str, *, committing: bool) -> StoreError:

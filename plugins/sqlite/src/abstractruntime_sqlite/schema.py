@@ -136,6 +136,8 @@ def migrate(
     cursor: sqlite3.Cursor, path: str, migrations: Sequence[Callable[[sqlite3.Cursor], None]] = MIGRATIONS
 ) -> None:
     """Bring the file to the newest version, inside the transaction of the caller: all of it or nothing of it."""
-    for number, step in enumerate(migrations[version_of(cursor, path, len(migrations)) :], version_of(cursor, path)):
+    version = version_of(cursor, path, len(migrations))
+    for step in migrations[version:]:
         step(cursor)
-        cursor.execute(f"PRAGMA user_version = {number + 1}")
+        version += 1
+        cursor.execute(f"PRAGMA user_version = {version}")

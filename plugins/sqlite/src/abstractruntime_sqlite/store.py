@@ -183,18 +183,14 @@ class SqliteStore:
     def _records(self, cursor: sqlite3.Cursor, run: int, head: RunHead, after: int, end: int) -> Iterator[bytes]:
         """The records after ``after`` up to ``end``, each of which has to be there."""
         places = (place_of(run, 0), place_of(run, after + 1), place_of(run, end))
-        expected = after
+        expected = after + 1
         for seq, record in records_in(cursor.execute(_LEDGER, places), after):
-            expected += 1
-            if seq != expected:
+            if seq != expected or seq > end:
                 break
-            if seq > end:
-                return
             yield record
-        if expected < end:
-            raise corrupt(
-                self._connections.path, f"record {expected + 1} of run {head.run_id!r} is not where it belongs"
-            )
+            expected += 1
+        if expected <= end:
+            raise corrupt(self._connections.path, f"record {expected} of run {head.run_id!r} is not where it belongs")
 
     def ledger(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Iterator[bytes]:
         self._connections.check_open()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from abstractruntime.errors import NotWaiting, UsageError
+from abstractruntime.errors import NotWaiting, StoreError, UsageError
 from abstractruntime.models import RunStatus
 
 from ..drive import Advance, drive
@@ -204,7 +204,11 @@ def _drive(
     as_json: bool = False,
 ) -> ExitCode:
     """Drive the run, say where it stands, and give that as exit code."""
-    driven = drive(runtime, workflow, run_id, max_steps=max_steps, first=first)
+    try:
+        driven = drive(runtime, workflow, run_id, max_steps=max_steps, first=first)
+    except StoreError:
+        show(f"run {run_id} is as its last commit left it", invocation.hints.go_on(run_id), stderr=True)
+        raise
     if as_json:
         show_json(state_json(driven.state))
     else:
