@@ -109,7 +109,7 @@ def _mutate_list(draft: dict[str, Any], node: list[Any], what: int, where: int, 
         case 9 if node:
             node[place % len(node)] = value
         case 10:
-            draft["window"] = node[-place:] + [value]
+            draft["window"] = [*node[-place:], value]
         case 11 if node:
             draft["taken"] = node.pop(0)
 

@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 
-from abstractruntime import Effect, EffectOutcome, EffectSpec, EffectType, Recovery, RunState, RunStatus, StepPlan
-from abstractruntime import WorkflowRegistry, WorkflowSpec
+from abstractruntime import (
+    Effect,
+    EffectOutcome,
+    EffectSpec,
+    EffectType,
+    Recovery,
+    RunState,
+    RunStatus,
+    StepPlan,
+    WorkflowRegistry,
+    WorkflowSpec,
+)
 from abstractruntime.codec import encode, open_record
 from abstractruntime.config import RuntimeSettings
 from abstractruntime.effects import EffectContext
@@ -436,32 +446,26 @@ def test_cancel_of_a_run_whose_effect_is_at_work_takes_effect_when_that_has_an_o
 
 
 def test_an_owner_that_was_fenced_off_does_not_lose_the_outcome_it_holds(store: MemoryStore, clock: Clock) -> None:
-    """A is stopped for longer than its lease inside a payment; B finds the run in doubt; A comes back with the truth."""
-    with runtime_on(store) as taker:
+    """A stops for longer than its lease inside a payment; B finds the run in doubt; A comes back with the truth."""
 
-        def pay(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutcome:
-            clock.advance(1000)  # past the lease and the time limit
-            taker_state = taker_tick()
-            assert taker_state.waiting.wait_key.startswith("doubt:")
-            return EffectOutcome.completed("paid")
+    def pay(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutcome:
+        clock.advance(1000)  # past the lease and the time limit
+        waiting = second.tick(workflow=workflow, run_id=run_id).waiting
+        assert waiting.wait_key.startswith("doubt:")
+        return EffectOutcome.completed("paid")
 
-        handlers = {"act": EffectSpec(handler=pay, recovery=Recovery.ASK)}
-        workflow = flow(acting(Recovery.ASK), end)
-
-        with runtime_on(store, handlers) as payer, runtime_on(store, handlers) as second:
-            taker_tick = lambda: second.tick(workflow=workflow, run_id=run_id)  # noqa: E731
-            run_id = payer.start(workflow=workflow)
-            with pytest.raises(Conflict):
-                payer.tick(workflow=workflow, run_id=run_id)
-            state = second.tick(workflow=workflow, run_id=run_id)
+    handlers = {"act": EffectSpec(handler=pay, recovery=Recovery.ASK)}
+    workflow = flow(acting(Recovery.ASK), end)
+    with runtime_on(store, handlers) as payer, runtime_on(store, handlers) as second:
+        run_id = payer.start(workflow=workflow)
+        with pytest.raises(Conflict):
+            payer.tick(workflow=workflow, run_id=run_id)
+        state = second.tick(workflow=workflow, run_id=run_id)
     assert (state.status, state.vars["result"]) == (RunStatus.COMPLETED, "paid")
     assert kinds(store, run_id) == ["created", "decided", "parked", "completed", "finished"]
 
 
 def test_a_step_that_kills_every_owner_is_parked_as_poison(store: MemoryStore, clock: Clock) -> None:
-    class Killed(BaseException):
-        """Stands for SIGKILL: nothing after it happens, not even the release."""
-
     workflow = flow(acting(Recovery.PURE), end)
 
     def die(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutcome:

@@ -283,9 +283,7 @@ class Reader:
     def on_forked(self, header: dict[str, Any], values: list[Any]) -> None:
         own = {name: self.at[name] for name in ("run_id", "length", "head_hash")}
         whole = json.loads(json_text(values[header["state"]]))
-        waits = [
-            {"wait_id": "", "reason": "", "wait_key": "", **self.WAIT, **wait} for wait in whole.get("waits", [])
-        ]
+        waits = [{"wait_id": "", "reason": "", "wait_key": "", **self.WAIT, **wait} for wait in whole.get("waits", [])]
         stored = values[header["state"]].get("vars", {})
         self.at |= {**self.FIRST, **whole, **own, "waits": waits, "vars": stored}
         self.at |= {"root_run_id": header.get("root", header["run"]), "parent_run_id": header.get("parent")}

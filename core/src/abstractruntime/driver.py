@@ -48,6 +48,7 @@ class Driver:
         handlers: Mapping[str, EffectSpec],
         context: RunContext,
         policy: Callable[[], EffectPolicy | None],
+        *,
         observers: Callable[[], Sequence[Callable[[RunEvent], None]]] | None = None,
     ) -> None:
         self.name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"

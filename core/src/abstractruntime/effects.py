@@ -128,7 +128,8 @@ class EffectSpec(Struct, frozen=True, kw_only=True):
 
     ``recovery``: a class, or a function of the effect that gives one. ``timeout_s``: how long an outcome may take,
     counted from the decision, or a function of the effect that says; a take-over of an effect that may not be repeated
-    waits that long first. ``costly``: its outcome is committed at once, not together with the next decision. ``reconcile``: required for `Recovery.RECONCILE`.
+    waits that long first. ``costly``: its outcome is committed at once, not together with the next decision.
+    ``reconcile``: required for `Recovery.RECONCILE`.
     """
 
     handler: EffectHandler

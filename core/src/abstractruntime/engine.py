@@ -401,7 +401,7 @@ class Drive:
             raise result.error
         self.committed += len(records)
         self._fence = Fence(length=state.length, head_hash=state.head_hash, epoch=result.epoch)
-        self._holds = not release
+        self._holds, self._take_from = not release, None
         self.lease_until, self._wake_at = result.lease_until, result.wake_at
         self._projected = shape
         self._claims = 0 if records else self._claims

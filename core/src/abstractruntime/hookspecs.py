@@ -1,10 +1,9 @@
 """The hooks that a plugin may implement, and the values they return: the page a plugin author reads.
 
 A plugin is a module (or any object) named by an entry point of the group ``abstractruntime``. It says which plugin API
-it was written for, and implements the hooks it has something for::
+it was written for, and implements the hooks that it has something for, as functions without ``self``::
 
-    # src/abstractruntime_paint/__init__.py          [project.entry-points.abstractruntime]
-    from abstractruntime.hookspecs import hookimpl  # paint = "abstractruntime_paint"
+    from abstractruntime.hookspecs import hookimpl
 
     abstractruntime_plugin_api = 1
 
@@ -13,7 +12,7 @@ it was written for, and implements the hooks it has something for::
     def abstractruntime_effect_handlers(settings):
         from .brush import paint
 
-        return {"paint": paint}
+        return {"paint": EffectSpec(handler=paint, recovery=Recovery.PURE)}
 
 Every hook is synchronous, is called once, when the plugin is registered, and returns values; none is called while runs
 move. So a hook is quick and opens nothing: drivers are imported, and connections made, by the ``open`` of a value that

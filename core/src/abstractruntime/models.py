@@ -179,6 +179,11 @@ class WaitState:
     wait_id: str | None = None
 
 
+def _now_text() -> str | None:
+    """The present time as text; None where nobody gave this module a clock."""
+    return instant_text(RunState.born()[1]) if RunState.born is not None else None
+
+
 @dataclass(slots=True)
 class RunState:
     """Where a run stands. A copy: changing it changes nothing but itself.
@@ -196,8 +201,8 @@ class RunState:
     waiting: WaitState | None = None
     output: JsonDict | None = None
     error: str | None = None
-    created_at: str | None = field(default_factory=lambda: RunState.now_text())
-    updated_at: str | None = field(default_factory=lambda: RunState.now_text())
+    created_at: str | None = field(default_factory=_now_text)
+    updated_at: str | None = field(default_factory=_now_text)
     actor_id: str | None = None
     session_id: str | None = None
     parent_run_id: str | None = None
@@ -210,11 +215,6 @@ class RunState:
 
     born: ClassVar[Callable[[], tuple[str, Instant]] | None] = None
     """Gives a new run id and the present time; set by `identity`, since this module has neither."""
-
-    @classmethod
-    def now_text(cls) -> str | None:
-        """The present time as text; None where nobody gave this module a clock."""
-        return instant_text(cls.born()[1]) if cls.born is not None else None
 
     @classmethod
     def new(

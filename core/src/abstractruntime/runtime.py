@@ -59,8 +59,8 @@ class Runtime:
     ``store``: the store; it is closed with the runtime only if `open_runtime` opened it. ``run_store`` and
     ``ledger_store``: the pair of 0.2, instead of ``store``. ``effect_handlers``: by effect type; they come before those
     of plugins and the built-in ones. ``context``: given to nodes; it needs ``now_iso()``. ``effect_policy``: asked for
-    idempotency keys. ``config``: the limits that new runs begin with. ``plugin_handlers``, ``observers``: asked when the
-    first effect, the first commit comes up.
+    idempotency keys. ``config``: the limits that new runs begin with. ``plugin_handlers``, ``observers``: asked when
+    the first effect, the first commit comes up.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Runtime:
             Handlers(given, plugin_handlers),
             context or DefaultRunContext(self._store.now),
             lambda: self.effect_policy,
-            observers,
+            observers=observers,
         )
         self._closed = False
 

@@ -55,7 +55,7 @@ class WorkflowSpec:
             )
 
     def is_terminal(self, node_id: str) -> bool:
-        """Whether a run ends at this node whatever it decides: never, since only a plan can end a run. Kept from 0.2."""
+        """Whether a run ends at this node whatever it decides: never, only a plan can end a run. Kept from 0.2."""
         return False
 
     def get_node(self, node_id: str) -> NodeHandler:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from ..codec import FORMAT, DraftDict, DraftList, Op, OpenedRecord, Ref, encode, open_record, plain, seal, thaw
+from ..codec import FORMAT, DraftDict, DraftList, Op, OpenedRecord, Ref, encode, open_record, plain, seal
 from ..codec.delta import diff
 from ..codec.operands import Finder
 from ..codec.record import SALT_BYTES, digest_of
