@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from checks import FIELDS, validate_invoice
+from extraction import NO_DATE
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.prompt import Prompt
@@ -82,13 +83,18 @@ class Person:
         )
         if choice != "correct":
             return {"choice": choice, "values": {}, "by": self.name}
+        return {"choice": "correct", "values": self._corrected(invoice, doubts), "by": self.name}
+
+    def _corrected(self, invoice: JsonDict, doubts: list[JsonDict]) -> JsonDict:
         values: JsonDict = {}
         for field in FIELDS:
-            candidates = [*_candidates(doubts, field), str(invoice.get(field) or "")]
-            if len(candidates) > 2:
-                self._console.print(Text(f"  in the letter: {', '.join(candidates[:-1])}", style="dim"))
-            values[field] = Prompt.ask(f"  {_LABELS[field]}", console=self._console, default=candidates[0]) or None
-        return {"choice": "correct", "values": values, "by": self.name}
+            candidates = _candidates(doubts, field)
+            if len(candidates) > 1:
+                self._console.print(Text(f"  in the letter: {', '.join(candidates)}", style="dim"))
+            default = candidates[0] if candidates else _default(invoice, doubts, field)
+            typed = Prompt.ask(f"  {_LABELS[field]}", console=self._console, default=default)
+            values[field] = None if typed == NO_DATE else typed
+        return values
 
 
 def _answer(wanted: JsonDict, read: JsonDict, by: str) -> JsonDict:
@@ -102,6 +108,13 @@ def _likeliest(doubts: list[JsonDict]) -> str:
     if any(doubt["field"] == "kind" for doubt in doubts):
         return "reject"
     return "correct" if any(doubt["candidates"] for doubt in doubts) else "approve"
+
+
+def _default(invoice: JsonDict, doubts: list[JsonDict], field: str) -> str:
+    doubted = any(doubt["field"] == field for doubt in doubts)
+    if field == "due_date" and (doubted or not invoice["due_date"]):
+        return NO_DATE  # a date that the letter does not call due is worse than none
+    return str(invoice[field] or "")
 
 
 def _candidates(doubts: list[JsonDict], field: str) -> list[str]:

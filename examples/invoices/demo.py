@@ -28,14 +28,14 @@ from rich.text import Text
 from screen import Screen, money_text
 from worker import WorkerPlace
 
-from abstractruntime import RunStatus, open_runtime
+from abstractruntime import open_runtime
 from abstractruntime.config import load_settings
 from abstractruntime.errors import AbstractRuntimeError
 from abstractruntime.urls import redact_url
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PROVED, NOT_PROVED, CANNOT_BEGIN, INTERRUPTED = 0, 1, 2, 130
+PROVED, NOT_PROVED, CANNOT_GO_ON, INTERRUPTED = 0, 1, 2, 130
 _WIDTH_WITHOUT_TERMINAL = 200
 
 # Short, so that nobody has to wait for a dead worker's lease here; the default, 30 s, suits machines that may be slow
@@ -49,7 +49,7 @@ _TERMS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run or continue the demo. Returns 0 when the proof holds, 1 when not, 2 when it cannot begin, 130 on Ctrl-C."""
+    """Run or continue the demo. Returns 0 when the proof holds, 1 when not, 2 when it cannot go on, 130 on Ctrl-C."""
     options = _options().parse_args(arguments)
     console = Console()
     if not console.is_terminal:
@@ -57,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with sole_use(options.dir):
             return _demo(options, Screen(console))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):
         console.print("\nInterrupted. What was done is kept: the same command goes on from here.", highlight=False)
         return INTERRUPTED
-    except (FolderInUse, LocalLLMUnavailable, NoAnswer, Stuck, AbstractRuntimeError) as error:
+    except (FolderInUse, LocalLLMUnavailable, NoAnswer, Stuck, AbstractRuntimeError, OSError) as error:
         console.print(Text(f"\n{error}", style="bold red"))
-        return CANNOT_BEGIN
+        return CANNOT_GO_ON
 
 
 def _options() -> argparse.ArgumentParser:
@@ -75,6 +75,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dir", metavar="FOLDER", type=Path, default=ROOT / ".demo-invoices", help="where state is kept"
     )
+    parser.add_argument("--fresh", action="store_true", help="begin anew, even if the last batch is unfinished")
     return parser
 
 
@@ -98,7 +99,7 @@ def _demo(options: argparse.Namespace, screen: Screen) -> int:
         screen.print(_table(evidence))
         against = contradictions(evidence, payments.all())
         _conclude(evidence, against, payments, screen)
-        if against:
+        if against or not all(one.finished for one in evidence):
             return NOT_PROVED
         driver.finish()
         return PROVED
@@ -108,7 +109,8 @@ def _batch(options: argparse.Namespace, screen: Screen) -> Batch:
     letters = options.letters.resolve()
     store = redact_url(_store_url(options.dir))
     last = load_batch(options.dir)
-    if last is not None and not last.finished and (last.letters, last.store) == (str(letters), store):
+    same = last is not None and not last.finished and (last.letters, last.store) == (str(letters), store)
+    if last is not None and same and not options.fresh:
         screen.say(f"Going on with the unfinished batch {last.name}.")
         return last
     batch = new_batch(options.dir, letters, store)
@@ -154,13 +156,13 @@ def _environment(options: argparse.Namespace, url: str, screen: Screen, open_par
 
 
 def _table(evidence: Sequence[RunEvidence]) -> Table:
-    table = Table(title="What became of the letters", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    table.add_column("vendor", overflow="fold")
+    table = Table(title="What became of the letters", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("file", no_wrap=True)
+    table.add_column("vendor", no_wrap=True, overflow="ellipsis")
     table.add_column("total", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("due", no_wrap=True)
-    table.add_column("approved by", overflow="fold")
+    table.add_column("approved by", no_wrap=True)
     table.add_column("steps", justify="right")
     table.add_column("ms", justify="right")
     for one in evidence:
@@ -169,20 +171,23 @@ def _table(evidence: Sequence[RunEvidence]) -> Table:
 
 
 def _cells(one: RunEvidence) -> tuple[str, ...]:
-    steps, work = str(one.state.step), f"{one.work_ms:,.0f}"
-    if one.state.status is not RunStatus.COMPLETED:
-        return (one.file, "", "", "", "", f"({one.state.status})", steps, work)
+    file, steps, work = Path(one.file).stem, str(one.state.step), f"{one.work_ms:,.0f}"
+    if not one.finished:
+        return (file, f"({one.state.status})", "", "", "", "", steps, work)
     if not one.accepted:
-        return (one.file, "", "", "", "", f"rejected: {one.decided_by}", steps, work)
+        return (file, f"rejected by {one.decided_by}", "", "", "", "–", steps, work)
     vendor, total, currency, due = (one.invoice[name] for name in ("vendor", "total", "currency", "due_date"))
-    return (one.file, str(vendor), money_text(str(total)), str(currency), str(due or "–"), one.decided_by, steps, work)
+    return (file, str(vendor), money_text(str(total)), str(currency), str(due or "–"), one.decided_by, steps, work)
 
 
 def _conclude(evidence: Sequence[RunEvidence], against: Sequence[str], payments: PaymentsFile, screen: Screen) -> None:
     for reason in against:
         screen.say(f"NOT PROVED  {reason}", style="bold red")
     if against:
-        screen.say("The same command tries again what failed.")
+        return
+    unfinished = [one for one in evidence if not one.finished]
+    if unfinished:
+        screen.say(f"{len(unfinished)} letters are not done. The same command goes on with them.", style="bold red")
         return
     accepted = [one for one in evidence if one.accepted]
     by_code = sum(one.decided_by == "code" for one in accepted)

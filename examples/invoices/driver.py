@@ -21,6 +21,7 @@ from abstractruntime.models import JsonDict
 
 KILL_AT_PAYMENT = 3
 MOST_DEATHS = 5
+MOST_FAILURES = 3
 QUESTIONS_PER_LETTER = 3
 
 
@@ -45,6 +46,7 @@ class Driver:
         self._screen = screen
         self._payments = PaymentsFile(place.payments)
         self._deaths = 0
+        self._failures = 0
         self._worker = self._hire()
 
     def __enter__(self) -> Self:
@@ -53,6 +55,8 @@ class Driver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is KeyboardInterrupt:
+            self._screen.say("\nStopping when the worker has done its step; Ctrl-C again kills it.")
         self._worker.close()
 
     def work_through(self) -> None:
@@ -93,7 +97,14 @@ class Driver:
             self._screen.say(f"{label}  {_outcome(before)} (before)")
             return
         command = "retry" if before.status is RunStatus.FAILED else "tick"
-        self._screen.say(f"{label}  {_outcome(self._drive({'do': command, 'run_id': run_id}))}")
+        state = self._drive({"do": command, "run_id": run_id})
+        self._screen.say(f"{label}  {_outcome(state)}")
+        self._failures = self._failures + 1 if state.status is RunStatus.FAILED else 0
+        if self._failures == MOST_FAILURES:
+            raise Stuck(
+                f"{MOST_FAILURES} letters in a row failed. When the reason is gone, the same command goes on; "
+                "with --fresh it begins anew."
+            )
 
     def _have_answered(self, label: str, state: RunState) -> None:
         """Take a run's questions to the approver until it has no more."""

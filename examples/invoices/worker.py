@@ -103,6 +103,9 @@ class WorkerProcess:
             self._process.wait(_END_TIMEOUT_S)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             self.kill()
+        except KeyboardInterrupt:
+            self.kill()
+            raise
         with suppress(BrokenPipeError):
             self._input.close()
         self._output.close()

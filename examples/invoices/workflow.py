@@ -51,7 +51,6 @@ def extract(run: RunState, ctx: RunContext) -> StepPlan:
         raise LetterUnreadable(str(result["error"]))
     letter = str(result["output"])
     _context(run)["letter"] = letter
-    clear_temp(run.vars)
     effect = Effect(type=EffectType.LLM_CALL, payload=extraction_payload(letter), result_key="context.answer")
     return StepPlan(node_id="extract", effect=effect, next_node="check")
 
@@ -62,6 +61,7 @@ def check(run: RunState, ctx: RunContext) -> StepPlan:
     findings = check_reading(str(context["letter"]), _dict(_dict(context["answer"])["data"]))
     context["invoice"] = cast("JsonValue", findings.invoice)
     context["doubts"] = _as_json(findings.doubts)
+    clear_temp(run.vars)  # not earlier: a retry after a failed llm_call visits `extract` again
     if findings.decision is Decision.ASK:
         return StepPlan(node_id="check", next_node="ask")
     context["decided_by"] = "code"

@@ -60,7 +60,6 @@ def test_without_any_source_all_is_default(folder):
         lease_wait_s=5.0,
         default_recovery=Recovery.ASK,
         max_claims=5,
-        durability="process",
     )
     assert {entry.origin for entry in settings.entries()} == {"default"}
 
@@ -87,7 +86,7 @@ def test_an_argument_goes_before_the_environment_before_the_file_before_the_defa
     assert settings.origin("runtime.max_claims") == "argument runtime.max_claims"
     assert settings.origin("runtime.lease_s") == "environment variable ABSTRACTRUNTIME_RUNTIME__LEASE_S"
     assert settings.origin("runtime.lease_wait_s") == "abstractruntime.toml: runtime.lease_wait_s"
-    assert settings.origin("runtime.durability") == "default"
+    assert settings.origin("runtime.max_claims") == "default"
 
 
 def test_plugin_options_of_several_sources_are_merged_option_by_option(folder):
@@ -150,13 +149,12 @@ def test_variables_set_every_kind_of_setting(folder):
             "ABSTRACTRUNTIME_PLUGINS__DISABLED": "s3",
             "ABSTRACTRUNTIME_PLUGINS__STRICT": "true",
             "ABSTRACTRUNTIME_RUNTIME__DEFAULT_RECOVERY": "read",
-            "ABSTRACTRUNTIME_RUNTIME__DURABILITY": "power",
             "ABSTRACTRUNTIME_PLUGIN__S3__RETRY__MAX": "3",
             "UNRELATED": "x",
         }
     )
     assert settings.plugins == PluginSettings(disabled=("s3",), strict=True)
-    assert settings.runtime == RuntimeSettings(default_recovery=Recovery.READ, durability="power")
+    assert settings.runtime == RuntimeSettings(default_recovery=Recovery.READ)
     assert settings.plugin == {"s3": {"retry": {"max": "3"}}}
 
 
@@ -240,7 +238,6 @@ def test_the_origin_of_a_setting_that_does_not_exist_is_an_error():
         ("[runtime]\nmax_claims = 1.5", "runtime.max_claims is 1.5", "valid integer"),
         ('[runtime]\ndefault_recovery = "never"', "runtime.default_recovery is 'never'", "'idempotent'"),
         ('[runtime]\ndefault_recovery = "reconcile"', "runtime.default_recovery is 'reconcile'", "reconcile hook"),
-        ('[runtime]\ndurability = "disk"', "runtime.durability is 'disk'", "'process' or 'power'"),
         ("runtime = 5", "runtime is 5", "dictionary"),
         ('[plugins]\nenabled = "s3"', "plugins.enabled is 's3'", "valid tuple"),
         ("[plugin]\ns3 = 5", "plugin.s3 is 5", "dictionary"),

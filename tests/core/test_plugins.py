@@ -565,14 +565,22 @@ def test_looking_at_a_host_loads_nothing(plant):
 # Damaged metadata
 
 
-@pytest.mark.parametrize("metadata", ["", "Metadata-Version: 2.1\nVersion: 1.0\n", "Metadata-Version: 2.1\nName: x\n"])
-def test_a_distribution_without_name_or_version_costs_its_own_plugin_only(plant, tmp_path, metadata):
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ("", "unknown unknown"),
+        ("Metadata-Version: 2.1\nVersion: 1.0\n", "unknown 1.0"),
+        ("Metadata-Version: 2.1\nName: Some_Drum\n", "some-drum unknown"),
+        ("Metadata-Version: 2.1\n\nName: of the description\nVersion: too\n", "unknown unknown"),
+    ],
+)
+def test_a_distribution_without_name_or_version_costs_its_own_plugin_only(plant, tmp_path, metadata, named):
     plant("drum", metadata=metadata)
     plant("tape")
     plugins = host("tape", "drum")
     assert plugins.store("tape")
     error = refused(lambda: plugins.store("drum"))
-    assert "plugin 'drum' (unknown unknown) failed at find: its metadata in " in error.message
+    assert f"plugin 'drum' ({named}) failed at find: its metadata in " in error.message
     assert str(tmp_path / "planted-drum") in error.message
     assert error.hint == "remove what is left there, and install it again"
 

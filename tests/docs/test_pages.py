@@ -150,6 +150,9 @@ def test_links_lead_somewhere(page: Path):
         if re.match(r"\w+:", target):
             continue
         there = (page.parent / target).resolve() if target else page
+        top = ROOT / there.relative_to(ROOT).parts[0]
+        if top.name in ("core", "plugins") and not top.exists():
+            continue  # an installed project has no sources
         if not there.exists() or (anchor and (there.suffix != ".md" or anchor not in anchors_of(there))):
             broken.append(match["target"])
     assert not broken

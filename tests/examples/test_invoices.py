@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
+from typing import Self
 
 import pytest
+from msgspec import structs
+
+from abstractruntime import RunState, RunStatus, Runtime, open_runtime
+from abstractruntime.errors import RetryableError
+from abstractruntime.integrations import make_llm_call_handler
+from abstractruntime.models import JsonDict
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "invoices"
 sys.path.insert(0, str(EXAMPLE))  # its modules are scripts beside each other, as a user runs them
 
+from approvals import AnswersFile, NoAnswer  # noqa: E402
+from batch import FolderInUse, load_batch, new_batch, save_batch, sole_use  # noqa: E402
 from checks import Decision, check_reading, letter_kind, sum_of_lines, totals, validate_invoice  # noqa: E402
 from dates import blank_dates, derived_due_date, due_dates, find_dates, parse_date  # noqa: E402
 from extraction import invoice_schema  # noqa: E402
 from money import currency_readings, find_amounts, parse_amount  # noqa: E402
 from parties import find_names, same_name, stands_in  # noqa: E402
 from payments import Payment, PaymentsFile  # noqa: E402
+from proof import contradictions, gather  # noqa: E402
+from workflow import PAYABLE, RECORD_PAYMENT, effect_handlers  # noqa: E402
 
 LETTERS = sorted(path.name for path in (EXAMPLE / "letters").glob("*.txt"))
 ANSWERS = json.loads((EXAMPLE / "answers.json").read_text(encoding="utf-8"))
@@ -418,3 +436,310 @@ def test_half_a_line_was_never_paid_and_is_not_glued_to_the_next(tmp_path: Path)
     third = replace(PAYMENT, key="k3")
     payments.record(third)
     assert payments.all() == [PAYMENT, third]
+
+
+# -- the workflow ------------------------------------------------------------------------------------------------------
+
+
+class ScriptedLLM:
+    """Reads in every letter what it was told to; fails as often as it was told to before."""
+
+    def __init__(self, reading: dict[str, str], failures: int = 0) -> None:
+        self._reading = reading
+        self._failures = failures
+
+    def generate(self, **_: object) -> JsonDict:
+        if self._failures:
+            self._failures -= 1
+            raise RetryableError("the server is busy")
+        return {"content": json.dumps(self._reading), "usage": None}
+
+
+class Desk:
+    """A runtime with one letter and a payments file."""
+
+    def __init__(
+        self, tmp_path: Path, llm: ScriptedLLM, after_payment: Callable[[Payment], None] | None = None
+    ) -> None:
+        (tmp_path / "letters").mkdir()
+        (tmp_path / "letters" / "a.txt").write_text(PLAIN, encoding="utf-8")
+        self.letters = tmp_path / "letters"
+        self.payments = PaymentsFile(tmp_path / "payments.jsonl")
+        handlers = dict(effect_handlers(self.letters, self.payments, after_payment=after_payment or (lambda _: None)))
+        # A moment: the test is about what follows when the time of a payment is up.
+        handlers[RECORD_PAYMENT] = structs.replace(handlers[RECORD_PAYMENT], timeout_s=0.001)
+        handlers["llm_call"] = make_llm_call_handler(llm)
+        self.runtime: Runtime = open_runtime("memory:", workflows=[PAYABLE], effect_handlers=handlers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.runtime.close()
+
+    def start(self, file: str = "a.txt") -> RunState:
+        run_id = self.runtime.start(workflow=PAYABLE, vars={"context": {"file": file}})
+        return self.runtime.tick(run_id=run_id)
+
+    def answer(self, state: RunState, payload: object) -> RunState:
+        assert state.waiting is not None
+        return self.runtime.resume(run_id=state.run_id, wait_key=state.waiting.wait_key, payload=payload)
+
+
+DOUBTFUL = {**RIGHT, "total": "744.00"}
+
+
+def test_an_accepted_invoice_is_paid_once_and_nobody_is_asked(tmp_path: Path) -> None:
+    with Desk(tmp_path, ScriptedLLM(RIGHT)) as desk:
+        state = desk.start()
+        assert state.status is RunStatus.COMPLETED
+        assert state.output is not None
+        assert (state.output["accepted"], state.output["decided_by"]) == (True, "code")
+        (payment,) = desk.payments.all()
+        assert (payment.vendor, payment.total, payment.currency) == ("Granby Street Bakery", "1108.00", "GBP")
+
+
+def test_a_doubtful_invoice_waits_for_a_person_with_all_there_is_to_know(tmp_path: Path) -> None:
+    with Desk(tmp_path, ScriptedLLM(DOUBTFUL)) as desk:
+        state = desk.start()
+        assert state.waiting is not None
+        assert state.waiting.choices == ["approve", "correct", "reject"]
+        assert state.waiting.details is not None
+        assert state.waiting.details["letter"] == PLAIN
+        assert state.waiting.details["invoice"]["total"] == "744.00"
+        assert [doubt["candidates"] for doubt in state.waiting.details["doubts"]] == [["1108.00"]]
+        assert desk.payments.all() == []
+
+
+def test_a_correction_is_what_is_paid(tmp_path: Path) -> None:
+    with Desk(tmp_path, ScriptedLLM(DOUBTFUL)) as desk:
+        answer = {"choice": "correct", "values": {"total": "1,108.00"}, "by": "Ann"}
+        state = desk.answer(desk.start(), answer)
+        assert state.output is not None
+        assert state.output["decided_by"] == "Ann"
+        assert [payment.total for payment in desk.payments.all()] == ["1108.00"]
+
+
+def test_a_bare_word_is_an_answer(tmp_path: Path) -> None:
+    with Desk(tmp_path, ScriptedLLM(DOUBTFUL)) as desk:
+        assert desk.answer(desk.start(), "reject").output["accepted"] is False
+        assert desk.payments.all() == []
+        assert desk.answer(desk.start(), "approve").output["accepted"] is True
+        assert [payment.total for payment in desk.payments.all()] == ["744.00"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "field"),
+    [
+        ({"choice": "correct", "values": {"total": "lots"}}, "total"),
+        ({"choice": "correct", "values": {"due_date": "03/04/2026"}}, "due_date"),
+        ("perhaps", "answer"),
+    ],
+)
+def test_an_answer_that_cannot_be_paid_is_asked_again_with_the_reason(
+    tmp_path: Path, answer: object, field: str
+) -> None:
+    with Desk(tmp_path, ScriptedLLM(DOUBTFUL)) as desk:
+        state = desk.answer(desk.start(), answer)
+        assert state.status is RunStatus.WAITING
+        assert state.waiting is not None
+        assert state.waiting.details is not None
+        assert [doubt["field"] for doubt in state.waiting.details["doubts"]] == [field]
+        assert desk.answer(state, "reject").status is RunStatus.COMPLETED
+        assert desk.payments.all() == []
+
+
+def test_a_letter_that_is_no_invoice_ends_without_a_question(tmp_path: Path) -> None:
+    with Desk(tmp_path, ScriptedLLM(dict.fromkeys(RIGHT, "none"))) as desk:
+        (desk.letters / "b.txt").write_text("Dear all, thank you for the fish.", encoding="utf-8")
+        state = desk.start("b.txt")
+        assert state.output is not None
+        assert (state.output["accepted"], state.output["decided_by"]) == (False, "code")
+
+
+@pytest.mark.parametrize("file", ["../payments.jsonl", "missing.txt"])
+def test_only_letters_of_the_folder_are_read(tmp_path: Path, file: str) -> None:
+    with Desk(tmp_path, ScriptedLLM(RIGHT)) as desk:
+        state = desk.start(file)
+        assert state.status is RunStatus.FAILED
+        assert file in str(state.error)
+
+
+def test_a_run_that_failed_at_the_model_goes_on_when_it_is_retried(tmp_path: Path) -> None:
+    with Desk(tmp_path, ScriptedLLM(RIGHT, failures=1)) as desk:
+        state = desk.start()
+        assert state.status is RunStatus.FAILED
+        desk.runtime.retry(state.run_id)
+        assert desk.runtime.tick(run_id=state.run_id).status is RunStatus.COMPLETED
+        assert len(desk.payments.all()) == 1
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_a_payment_that_is_found_in_the_file_is_not_repeated(tmp_path: Path) -> None:
+    def die(payment: Payment) -> None:
+        raise Killed
+
+    with Desk(tmp_path, ScriptedLLM(RIGHT), die) as desk:
+        with pytest.raises(Killed):
+            desk.start()
+        assert len(desk.payments.all()) == 1
+        (head,) = desk.runtime.find(workflow_id=PAYABLE.workflow_id).items
+        state = desk.runtime.tick(run_id=head.run_id)
+        while state.stopped == "in_doubt":  # the payment's millisecond
+            state = desk.runtime.tick(run_id=head.run_id)
+        assert state.status is RunStatus.COMPLETED
+        assert len(desk.payments.all()) == 1
+        (evidence,) = gather(desk.runtime, [head.run_id], desk.payments.all())
+        assert evidence.reconciled == evidence.completed == (desk.payments.all()[0].key,)
+
+
+# -- the proof ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_proof_notices_each_way_to_cheat(tmp_path: Path) -> None:
+    with Desk(tmp_path, ScriptedLLM(RIGHT)) as desk:
+        run_id = desk.start().run_id
+        honest = desk.payments.all()
+
+        def against(payments: list[Payment]) -> list[str]:
+            return contradictions(gather(desk.runtime, [run_id], payments), payments)
+
+        assert against(honest) == []
+        assert any("0 payments of it" in reason for reason in against([]))
+        assert any("2 times in the file" in reason for reason in against(honest * 2))
+        assert any("different keys" in reason for reason in against([replace(honest[0], key="other")]))
+        assert any("not what was approved" in reason for reason in against([replace(honest[0], total="9.99")]))
+        stranger = replace(honest[0], run_id="stranger", key="other")
+        assert any("no run of this batch" in reason for reason in against([*honest, stranger]))
+
+
+def test_a_payment_for_a_rejected_letter_is_noticed(tmp_path: Path) -> None:
+    with Desk(tmp_path, ScriptedLLM(DOUBTFUL)) as desk:
+        state = desk.answer(desk.start(), "reject")
+        payments = [replace(PAYMENT, run_id=state.run_id)]
+        (first, *_) = contradictions(gather(desk.runtime, [state.run_id], payments), payments)
+        assert "1 payments of it, not 0" in first
+
+
+# -- answers and batches -----------------------------------------------------------------------------------------------
+
+
+def question(**invoice: str | None) -> JsonDict:
+    return {"file": "a.txt", "letter": "…", "invoice": {**ANSWERS["13_granby_bakery.txt"], **invoice}, "doubts": []}
+
+
+def answers_file(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "answers.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_the_answers_file_approves_what_was_read_right_and_corrects_the_rest(tmp_path: Path) -> None:
+    answers = AnswersFile(answers_file(tmp_path, {"a.txt": ANSWERS["13_granby_bakery.txt"]}))
+    assert answers.answer(question())["choice"] == "approve"
+    correction = answers.answer(question(total="1.00"))
+    assert (correction["choice"], correction["values"]) == ("correct", ANSWERS["13_granby_bakery.txt"])
+
+
+def test_the_answers_file_can_reject(tmp_path: Path) -> None:
+    answers = AnswersFile(answers_file(tmp_path, {"a.txt": {"reject": "a duplicate"}}))
+    assert answers.answer(question())["choice"] == "reject"
+
+
+@pytest.mark.parametrize("content", ["not json", [], {"a.txt": "approve"}])
+def test_a_file_that_holds_no_answers_is_refused_by_name(tmp_path: Path, content: object) -> None:
+    with pytest.raises(NoAnswer, match=r"answers\.json"):
+        AnswersFile(answers_file(tmp_path, content))
+
+
+@pytest.mark.parametrize("content", [{}, {"a.txt": {"vendor": "A", "total": "none", "currency": "EUR"}}])
+def test_a_question_without_a_usable_answer_names_the_letter(tmp_path: Path, content: object) -> None:
+    with pytest.raises(NoAnswer, match=r"a\.txt"):
+        AnswersFile(answers_file(tmp_path, content)).answer(question())
+
+
+def test_a_batch_is_what_it_was_after_the_death_of_the_demo(tmp_path: Path) -> None:
+    assert load_batch(tmp_path) is None
+    batch = new_batch(tmp_path, EXAMPLE / "letters", "sqlite:///runs.db")
+    assert list(batch.files) == LETTERS
+    assert load_batch(tmp_path) == batch
+    save_batch(tmp_path, replace(batch, crash_shown=True))
+    assert load_batch(tmp_path) == replace(batch, crash_shown=True)
+
+
+def test_a_folder_has_one_demo_at_a_time(tmp_path: Path) -> None:
+    with sole_use(tmp_path), pytest.raises(FolderInUse, match=str(os.getpid())), sole_use(tmp_path):
+        pass
+    with sole_use(tmp_path):
+        pass
+
+
+# -- the whole demo ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def llm_server() -> Iterator[str]:
+    """An OpenAI-compatible server that takes the first of the values it is offered."""
+
+    class Chat(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            schema = request["response_format"]["json_schema"]["schema"]
+            answer = {name: field.get("enum", ["?"])[0] for name, field in schema["properties"].items()}
+            message = {"role": "assistant", "content": json.dumps(answer)}
+            body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
+
+
+def demo(folder: Path, base_url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ABSTRACTRUNTIME_")}
+    command = [sys.executable, str(EXAMPLE / "demo.py"), "--dir", str(folder), "--base-url", base_url, *options]
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_demo_kills_its_worker_in_a_payment_and_pays_each_invoice_once(tmp_path: Path) -> None:
+    with llm_server() as base_url:
+        ended = demo(tmp_path, base_url)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "was killed (SIGKILL) while paying" in ended.stdout
+    assert "was found in the file: not repeated" in ended.stdout
+    batch = load_batch(tmp_path)
+    assert batch is not None
+    assert batch.finished
+    payments = PaymentsFile(tmp_path / batch.name / "payments.jsonl").all()
+    paid = {file for file, answer in ANSWERS.items() if "reject" not in answer}
+    assert Counter(payment.file for payment in payments) == Counter(paid)
+    for payment in payments:
+        assert {name: getattr(payment, name) for name in ANSWERS[payment.file]} == ANSWERS[payment.file]
+
+
+@pytest.mark.slow
+def test_an_unfinished_demo_is_continued_and_a_finished_one_begins_afresh(tmp_path: Path) -> None:
+    ended = demo(tmp_path, "http://127.0.0.1:9/v1")
+    assert ended.returncode == 2
+    assert "no LLM server answers" in ended.stdout
+    with llm_server() as base_url:
+        ended = demo(tmp_path, base_url)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "Going on with the unfinished batch" in ended.stdout
+        ended = demo(tmp_path, base_url, "--letters", str(tmp_path))
+        assert "there is no letter" in ended.stdout

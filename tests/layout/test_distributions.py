@@ -60,7 +60,7 @@ def test_the_core_requires_four_libraries_and_no_more():
 
 
 def test_the_memory_store_is_found_like_any_other():
-    assert project(CORE)["entry-points"] == {"abstractruntime": {"memory": "abstractruntime.store.memory"}}
+    assert project(CORE)["entry-points"]["abstractruntime"] == {"memory": "abstractruntime.store.memory"}
 
 
 def test_each_plugin_is_an_extra_of_the_core_and_all_means_all():

@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from .errors import InvalidHandler
-from .models import Effect, Instant, JsonValue, Recovery, RunState, StepStatus, WaitState, instant_text
+from .models import Effect, Instant, JsonValue, Recovery, RunState, StepStatus, WaitState, instant_text, plain_text
 
 DEFAULT_TIMEOUT_S = 300.0
 
@@ -170,7 +170,7 @@ def bind_handlers(
 ) -> dict[str, EffectSpec]:
     """Each handler as an `EffectSpec`, looked at once, at registration. Raises `InvalidHandler` naming the type."""
     return {
-        str(effect_type): _bind(str(effect_type), handler, undeclared)
+        plain_text(effect_type): _bind(plain_text(effect_type), handler, undeclared)
         for effect_type, handler in (handlers or {}).items()
     }
 

@@ -20,14 +20,25 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from .codec import draft_of
+from .codec import draft_of, plain
 from .effects import EffectContext, EffectSpec, Reconciled
 from .errors import Conflict, InvalidHandler, InvalidPlan, Leased, UsageError
 from .inbox import TAKEN_IN, record_message
 from .journal import Decision, Folded, Header, Journal
-from .models import Effect, Instant, JsonDict, Recovery, RunState, RunStatus, StepPlan, WaitReason, instant_text
+from .models import (
+    Effect,
+    Instant,
+    JsonDict,
+    Recovery,
+    RunState,
+    RunStatus,
+    StepPlan,
+    WaitReason,
+    instant_text,
+    plain_text,
+)
 from .outcomes import attempt_field, newest_outcome, record_outcome, said_by_reconcile
-from .plans import check_plan, next_after
+from .plans import MAX_TIMEOUT_S, check_plan, next_after
 from .requests import Claim, Deliver, LookInside, Perform, Performed
 from .retry import step_key
 from .store.contract import Commit, CommitResult, Fence, Message, RunHead, StoredRun
@@ -38,6 +49,8 @@ from .workflow import RunContext, WorkflowSpec
 MAX_PENDING_RECORDS = 100
 MAX_PENDING_BYTES = 65_536
 """Pure transitions ride in the next commit, up to here."""
+MAX_MESSAGES = 500
+"""Messages taken in by one commit: with what is pending they stay below the records that a commit may have."""
 
 
 Request: TypeAlias = "Commit | Perform | Claim | LookInside | Deliver"
@@ -119,8 +132,10 @@ class Drive:
                     yield from self._act(self.state.decision)
                 elif self._steps_left <= 0:
                     self.stopped = "max_steps"
+                elif self._crowded():
+                    yield from self._commit()
                 else:
-                    yield from self._decide(self.workflow)
+                    self._decide(self.workflow)
             elif self.state.status is not RunStatus.WAITING or not self._fire():
                 break
         yield from self._commit(release=True)
@@ -129,10 +144,13 @@ class Drive:
 
     def _take_in(self) -> None:
         """Record what the messages say. What they ask for and is not possible any more is noted, and said to nobody."""
-        for message in self._messages:
-            if message.kind in TAKEN_IN:  # others stay in the inbox
-                self._record_message(message)
-                self._consumed.append(message.id)
+        known = set(self._consumed)  # recorded, and not committed yet: the store still has them in the inbox
+        waiting = [message for message in self._messages if message.kind in TAKEN_IN and message.id not in known]
+        for message in waiting[:MAX_MESSAGES]:  # those of other kinds stay in the inbox
+            self._record_message(message)
+            self._consumed.append(message.id)
+        if len(waiting) > MAX_MESSAGES:
+            self._mark, self.unseen = self._told_mark, True  # the rest stays unseen: the next commit says so
         self._messages = []
         for message in self._own:
             self._record_message(message)
@@ -146,7 +164,10 @@ class Drive:
 
     # -- deciding ------------------------------------------------------------------------------------------------------
 
-    def _decide(self, workflow: WorkflowSpec) -> Moves:
+    def _crowded(self) -> bool:
+        return len(self.journal.pending) >= MAX_PENDING_RECORDS or self.journal.pending_bytes >= MAX_PENDING_BYTES
+
+    def _decide(self, workflow: WorkflowSpec) -> None:
         """Visit the run's node and record what it decided, or that it failed."""
         node = self.state.node
         handler = workflow.get_node(node)
@@ -156,31 +177,35 @@ class Drive:
         run.step += 1
         try:
             plan = check_plan(workflow, node, handler(run, self.terms.context), run)
+            asked = None if plan.effect is None else self._asked(workflow, node, plan, plan.effect, run)
         except Exception as error:  # noqa: BLE001  # whatever user code raises is the run's failure, not the driver's
             self._record_failed_visit(node, error)
         else:
             try:
-                self._record_plan(workflow, node, plan, run)
-            except UsageError as error:  # what it decided cannot be stored, or nobody here can do it
+                self._record_plan(node, plan, asked, run)
+            except UsageError as error:  # what it decided cannot be stored
                 self._record_failed_visit(node, error)
-        crowded = len(self.journal.pending) >= MAX_PENDING_RECORDS or self.journal.pending_bytes >= MAX_PENDING_BYTES
-        if crowded and self.state.decision is None:
-            yield from self._commit()
 
     def _record_failed_visit(self, node: str, error: Exception) -> None:
         self._write("failed", {"node": node, "step": self.state.step + 1}, [("error", describe_error(error))])
 
-    def _record_plan(self, workflow: WorkflowSpec, node: str, plan: StepPlan, run: RunState) -> None:
+    def _record_plan(self, node: str, plan: StepPlan, asked: Header | None, run: RunState) -> None:
         fields: Header = {"node": node, "step": self.state.step + 1}
         if plan.complete_output is not None:
             self._write_delta("finished", fields, run, [("output", plan.complete_output)])
-        elif plan.effect is None:
-            self._write_delta("stepped", {**fields, "next": plan.next_node}, run)
+        elif plan.effect is None or asked is None:
+            self._write_delta("stepped", {**fields, "next": plain_text(plan.next_node or "")}, run)
         else:
-            self._record_decision(workflow, plan, plan.effect, run)
+            self._write_delta("decided", {**fields, **asked}, run, payload=plan.effect.payload)
+            self._fresh = self.state.decision
 
-    def _record_decision(self, workflow: WorkflowSpec, plan: StepPlan, effect: Effect, run: RunState) -> None:
-        node = self.state.node
+    def _asked(self, workflow: WorkflowSpec, node: str, plan: StepPlan, effect: Effect, run: RunState) -> Header | None:
+        """What a decision for this effect says beside its payload; None where the plan ends the run.
+
+        Handler and policy have their say here, in code of the user's.
+        """
+        if plan.complete_output is not None:
+            return None
         spec = self.terms.handlers.get(effect.type)
         if spec is None:
             raise InvalidPlan(
@@ -190,21 +215,18 @@ class Drive:
                 effect_type=str(effect.type),
             )
         fields: Header = {
-            "node": node,
-            "step": self.state.step + 1,
-            "effect": str(effect.type),
+            "effect": plain_text(effect.type),
             "next": next_after(workflow, node, effect, spec, plan),
-            "recovery": spec.recovery_of(effect).value,
-            "timeout_us": round(spec.timeout_of(effect) * 1_000_000),
+            "recovery": Recovery(spec.recovery_of(effect)).value,
+            "timeout_us": round(min(spec.timeout_of(effect), MAX_TIMEOUT_S) * 1_000_000),
         }
         if spec.costly:
             fields["costly"] = True
         if effect.result_key is not None:
-            fields["result_key"] = effect.result_key
+            fields["result_key"] = plain_text(effect.result_key)
         if self.terms.key_of is not None:
-            fields["key"] = self.terms.key_of(run, node, effect)
-        self._write_delta("decided", fields, run, payload=effect.payload)
-        self._fresh = self.state.decision
+            fields["key"] = str(plain(self.terms.key_of(run, node, effect), "idempotency key"))
+        return fields
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -222,6 +244,12 @@ class Drive:
 
     def _perform(self, decision: Decision, spec: EffectSpec) -> Moves:
         request = self._request(decision, spec)
+        if not decision.recovery.repeatable and request.ctx.now >= request.ctx.deadline:
+            # Between the commit of the decision and here the machine slept: somebody may have been told that nothing
+            # was done. The commit of a new attempt finds out, before anything is.
+            if not (yield from self._reopen(decision)):
+                return
+            request = self._request(decision, spec)
         if spec is BUILT_IN.get(decision.effect):
             performed = _call(request)
         else:
@@ -278,7 +306,8 @@ class Drive:
 
     def _take_over(self, decision: Decision, spec: EffectSpec | None) -> Generator[Request, Any, bool]:
         """Whether to perform a decision that somebody else left open."""
-        if not (yield from self._claim()):
+        yield from self._claim()
+        if self.state.decision is not decision:  # a message that came in meanwhile closed it
             return False
         if spec is None:
             yield from self._commit(release=True)
@@ -311,18 +340,17 @@ class Drive:
         yield from self._commit()
         return self.state.decision is decision
 
-    def _claim(self) -> Generator[Request, Any, bool]:
+    def _claim(self) -> Moves:
         if self._holds:
-            return True
+            return
         if self.journal.pending:  # an operator's word: the commit of its record takes the run
             yield from self._commit()
-            return True
+            return
         head = yield Claim(self.state.run_id, self.owner)
         if head is None or head.length != self.state.length:
             raise Conflict(f"run {self.state.run_id} was taken by somebody else", hint="reload and look again")
         self._fence, self._holds, self._claims = head.fence, True, head.claims
         self.lease_until, self._wake_at = head.lease_until, head.wake_at
-        return True
 
     def _clear_doubt(self, decision: Decision, spec: EffectSpec) -> Generator[Request, Any, bool]:
         """Ask the other side whether it was done, or park with what is known."""
@@ -344,10 +372,16 @@ class Drive:
             verdict = performed.returned
             if isinstance(verdict, Reconciled) and verdict.verdict == "done":
                 fields: Header = {"step": decision.step, "reconciled": True, **attempt_field(request.ctx)}
-                self._write_delta("completed", fields, request.run, [("outcome", verdict.result)])
-                yield from self._commit_outcome(decision, request.ctx)
-                return False
-            if isinstance(verdict, Reconciled) and verdict.verdict == "not_done":
+                try:
+                    self._write("completed", fields, [("outcome", verdict.result)])
+                except (
+                    UsageError
+                ) as refused:  # it was done, with a result that cannot be stored: a person must say which
+                    performed = Performed(raised=refused)
+                else:
+                    yield from self._commit_outcome(decision, request.ctx)
+                    return False
+            elif isinstance(verdict, Reconciled) and verdict.verdict == "not_done":
                 return (yield from self._reopen(decision))
             evidence["reconcile"] = said_by_reconcile(verdict, performed.raised)
         self._park(decision, "doubt", evidence)
@@ -356,7 +390,10 @@ class Drive:
     def _park(self, decision: Decision, why: str, evidence: JsonDict) -> None:
         key = f"{why}:{self.state.run_id}:{decision.step}"
         fields: Header = {"id": f"w{self.state.length + 1}", "step": decision.step, "wait_key": key, "why": why}
-        self._write("parked", fields, [("evidence", evidence)])
+        try:
+            self._write("parked", fields, [("evidence", evidence)])
+        except UsageError as refused:  # the reconcile hook's own words cannot be stored
+            self._write("parked", fields, [("evidence", {**evidence, "reconcile": describe_error(refused)})])
 
     # -- timers --------------------------------------------------------------------------------------------------------
 
@@ -425,7 +462,9 @@ class Drive:
         )
 
     def _look_inside(self) -> Moves:
-        stored: StoredRun = yield LookInside(self.state.run_id, self.state.length)
+        stored: StoredRun | None = yield LookInside(self.state.run_id, self.state.length)
+        if stored is None:
+            raise Conflict(f"run {self.state.run_id} was deleted", hint="another process deleted it")
         self._messages, self._mark = list(stored.messages), stored.inbox_mark
         self.unseen = stored.more_messages
         self._take_in()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 
-from .effects import EffectSpec
+from .effects import EffectOutcome, EffectSpec
 from .requests import Perform, Performed
 from .waits import BUILT_IN
 
@@ -32,8 +32,7 @@ class Handlers(Mapping[str, EffectSpec]):
         return self._known
 
     def __getitem__(self, effect_type: str) -> EffectSpec:
-        found = self._known.get(effect_type)
-        return found if found is not None else self._whole()[effect_type]
+        return self._known[effect_type] if effect_type in self._known else self._whole()[effect_type]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole())
@@ -50,7 +49,7 @@ def perform(request: Perform) -> Performed:
         if hook is None:  # a drive asks only for hooks that are there
             raise LookupError("this effect has no reconcile hook")
         returned: object = hook(request.run, request.effect, request.ctx)
-        if inspect.iscoroutine(returned):
+        if not isinstance(returned, EffectOutcome) and inspect.iscoroutine(returned):
             import asyncio  # costs 12 ms, and most programs have no coroutine
 
             returned = asyncio.run(returned)

@@ -8,17 +8,25 @@ from typing import Any, TypeAlias
 from msgspec.json import decode
 
 from .codec import draft_of
+from .errors import UsageError
 from .journal import Header, Journal, Wait
 from .limits import limits_update
 from .models import Instant, RunStatus
 from .store.contract import Message
+from .views import clean_text
 
 Recorder: TypeAlias = Callable[[Journal, Instant, Message, Any], str | None]
 
 
 def record_message(journal: Journal, now: Instant, message: Message) -> str | None:
-    """Write what the message says. None, or why it is not possible (any more); that is noted in the ledger."""
-    why = TAKEN_IN[message.kind](journal, now, message, decode(message.payload))
+    """Write what the message says. None, or why it is not possible (any more); that is noted in the ledger.
+
+    A message that cannot be recorded at all is noted too: raising, it would keep the run from ever going on.
+    """
+    try:
+        why = TAKEN_IN[message.kind](journal, now, message, decode(message.payload))
+    except UsageError as refused:
+        why = clean_text(str(refused))
     if why is not None:
         journal.write_delta("noted", now, {"note": "refused", "why": why, **_from(message)}, None)
     return why
@@ -82,6 +90,8 @@ def _outcome(journal: Journal, now: Instant, message: Message, said: Any) -> str
 def _limit(journal: Journal, now: Instant, message: Message, said: Any) -> str | None:
     draft = draft_of(journal.state.vars)
     limits = draft.setdefault("_limits", {})
+    if not isinstance(limits, dict):
+        return f"vars._limits is no dict but {type(limits).__name__}"
     limits.update(limits_update(limits, said))
     journal.write_delta("limited", now, _from(message), draft)
     return None

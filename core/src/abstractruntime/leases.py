@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 
-from .errors import AbstractRuntimeError
+from .errors import AbstractRuntimeError, StoreClosed
 from .models import Instant
 from .store.contract import Store
 
@@ -31,12 +32,15 @@ class Renewer:
         self._store = store
         self._lease_s = lease_s
         self._kept: dict[str, Lease] = {}
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     def keep(self, lease: Lease) -> None:
         """Keep this lease from now on."""
+        if self._pid != os.getpid():  # a child after a fork: what its parent holds is not its own to renew
+            self._kept, self._lock, self._pid = {}, threading.Lock(), os.getpid()
         self._kept[lease.owner] = lease
         if self._thread is None or not self._thread.is_alive():
             with self._lock:
@@ -61,17 +65,17 @@ class Renewer:
                 self._renew(lease)
 
     def _renew(self, lease: Lease) -> None:
-        now = self._store.now()
-        if not lease.held_until:
-            lease.held_until = Instant(now + round(self._lease_s * 1_000_000))
         try:
+            now = self._store.now()
+            if not lease.held_until:
+                lease.held_until = Instant(now + round(self._lease_s * 1_000_000))
             unseen = self._store.renew(lease.owner, self._lease_s)
             lease.held_until = Instant(now + round(self._lease_s * 1_000_000))
             if any(head.run_id == lease.run_id for head in unseen):
                 self._look(lease)
         except AbstractRuntimeError as error:
             log.warning("the lease of run %s could not be renewed: %s", lease.run_id, error)
-            lease.cancelled |= self._store.now() > lease.held_until
+            lease.cancelled |= isinstance(error, StoreClosed) or self._store.now() > lease.held_until
 
     def _look(self, lease: Lease) -> None:
         """Whether what came in asks to cancel."""

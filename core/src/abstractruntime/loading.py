@@ -36,11 +36,10 @@ class Loader:
         self._store = store
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Journal] = OrderedDict()
-        self._salts = Salts()
 
     def new(self, run_id: str, workflow_id: str) -> Journal:
         """The journal of a run that does not exist yet."""
-        return Journal(Folded(run_id=run_id, workflow_id=workflow_id), self._salts)
+        return Journal(Folded(run_id=run_id, workflow_id=workflow_id), os.urandom)
 
     def open(self, run_id: str) -> Opened:
         """The run as it is now. Raises `UnknownRun`, `LedgerCorrupt`, `FormatTooNew`."""
@@ -54,7 +53,7 @@ class Loader:
         if journal is None:
             checkpoint = stored.checkpoint
             state = open_checkpoint(run_id, checkpoint) if checkpoint else Folded(run_id=run_id, workflow_id="")
-            journal = Journal(state, self._salts)
+            journal = Journal(state, os.urandom)
             journal.checkpoint_bytes = len(checkpoint.state) if checkpoint else 0
             if checkpoint and stored.records:
                 _check_announced(checkpoint, stored.records[0])
@@ -89,20 +88,3 @@ def _check_announced(checkpoint: Checkpoint, record: bytes) -> None:
             run_id=header.get("run"),
             seq=header.get("seq"),
         )
-
-
-class Salts:
-    """Random bytes, asked of the system in large pieces and cut up."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._pool = b""
-        self._used = 0
-
-    def __call__(self, count: int) -> bytes:
-        with self._lock:
-            if self._used + count > len(self._pool) or self._pid != os.getpid():  # a fork must not repeat its parent's
-                self._pool, self._used, self._pid = os.urandom(max(4096, count)), 0, os.getpid()
-            self._used += count
-            return self._pool[self._used - count : self._used]

@@ -62,6 +62,11 @@ def parse_instant(value: str | datetime) -> Instant:
     return instant_of(moment)
 
 
+def plain_text(text: str) -> str:
+    """The text itself where it is a member of somebody's ``class E(str, Enum)``, whose ``str()`` is ``E.NAME``."""
+    return text if type(text) is str else str.__str__(text)
+
+
 class RunStatus(StrEnum):
     """Where a run stands."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .config import Settings, load_settings
 from .effects import EffectSpec, HandlerLike
-from .integrations import LLMClient
+from .integrations import LLMClient, Tool, ToolSource
 from .limits import RuntimeConfig
 from .models import EffectType, JsonDict
 from .plugins import PluginHost
@@ -98,13 +98,28 @@ def _plugin_handlers(
         if EffectType.LLM_CALL not in {*given, *handlers} and host.llm_clients():
             handlers[EffectType.LLM_CALL.value] = make_llm_call_handler(_ClientOnUse(host))
         if EffectType.TOOL_CALLS not in {*given, *handlers}:
-            sources = [host.tool_source(name) for name in host.tool_sources()]
-            if len(sources) == 1:
+            names = list(host.tool_sources())
+            if names:
+                source = _ToolsOnUse(host, names)
                 undeclared = settings.runtime.default_recovery
-                handlers[EffectType.TOOL_CALLS.value] = make_tool_calls_handler(sources[0], undeclared=undeclared)
+                handlers[EffectType.TOOL_CALLS.value] = make_tool_calls_handler(source, undeclared=undeclared)
         return handlers
 
     return of_plugins
+
+
+class _ToolsOnUse:
+    """The tools of all sources that plugins bring, opened when the first call needs them."""
+
+    def __init__(self, host: PluginHost, names: Sequence[str]) -> None:
+        self._host = host
+        self._names = names
+        self._sources: list[ToolSource] | None = None
+
+    def tools(self) -> list[Tool]:
+        if self._sources is None:
+            self._sources = [self._host.tool_source(name) for name in self._names]
+        return [tool for source in self._sources for tool in source.tools()]
 
 
 class _ClientOnUse:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from .codec.delta import blocked_dotted
+from .codec.values import MAX_DEPTH
 from .effects import EffectSpec
 from .errors import InvalidPlan
-from .models import Effect, RunState, StepPlan
+from .models import Effect, RunState, StepPlan, plain_text
 from .waits import BUILT_IN, check_wait
 from .workflow import WorkflowSpec
+
+
+MAX_TIMEOUT_S = 100 * 365 * 86_400
 
 
 def check_plan(workflow: WorkflowSpec, node: str, plan: object, run: RunState) -> StepPlan:
@@ -47,13 +51,17 @@ def _check_effect(workflow: WorkflowSpec, node: str, effect: object, run: RunSta
         raise _invalid(
             workflow, node, f"asks for effect {effect.type!r} with a payload of type {kind}", "payload must be a dict"
         )
-    if effect.timeout_s is not None and not effect.timeout_s > 0:
+    if effect.timeout_s is not None and not 0 < effect.timeout_s <= MAX_TIMEOUT_S:
         raise _invalid(
-            workflow, node, f"gives effect {effect.type!r} timeout_s {effect.timeout_s!r}", "more than 0 seconds"
+            workflow,
+            node,
+            f"gives effect {effect.type!r} timeout_s {effect.timeout_s!r}",
+            f"more than 0 and at most {MAX_TIMEOUT_S:,} seconds",
         )
     if result_key is None:
         return
-    if not isinstance(result_key, str) or not all(result_key.split(".")):
+    parts = result_key.split(".") if isinstance(result_key, str) else []
+    if not parts or not all(parts) or len(parts) > MAX_DEPTH:
         raise _invalid(workflow, node, f"has result_key {result_key!r}", "a dotted path like 'context.answer'")
     blocked = blocked_dotted(run.vars, result_key)
     if blocked is not None:
@@ -73,7 +81,7 @@ def next_after(workflow: WorkflowSpec, node: str, effect: Effect, spec: EffectSp
         said = effect.payload.get("resume_to_node")
         next_node = said if isinstance(said, str) else next_node
     _check_next(workflow, node, next_node, f"asks for effect {str(effect.type)!r} and gives no next_node")
-    return str(next_node)
+    return plain_text(next_node) if next_node is not None else ""
 
 
 def _check_next(workflow: WorkflowSpec, node: str, next_node: object, missing: str) -> None:

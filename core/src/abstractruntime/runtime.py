@@ -179,17 +179,18 @@ class Runtime:
         run_id = check_id(run_id, "run_id") if run_id is not None else new_run_id()
         now = self._store.now()
         labels = sorted({check_id(tag, "tag") for tag in tags})
+        if type(priority) is not int:
+            raise UsageError(f"priority must be a whole number, not {priority!r}")
+        named = {"actor": actor_id, "session": session_id, "parent": parent_run_id, "partition": partition_key}
         fields = {
             "workflow": check_id(spec.workflow_id, "workflow_id"),
             "version": spec.version or None,
             "node": spec.entry_node,
-            "actor": actor_id,
-            "session": session_id,
-            "parent": parent_run_id,
             "queue": None if queue == "default" else check_id(queue, "queue"),
             "priority": priority or None,
-            "partition": partition_key,
             "tags": labels or None,
+            "root": self._root_of(parent_run_id),
+            **{name: None if value is None else check_id(value, name) for name, value in named.items()},
         }
         journal = self._loader.new(run_id, spec.workflow_id)
         seeded = dict(vars or {})
@@ -200,6 +201,13 @@ class Runtime:
         self._driver.begin(journal, now, self._rules.start_grace_s)
         self._loader.keep(journal)
         return run_id
+
+    def _root_of(self, parent_run_id: str | None) -> str | None:
+        """The run that the whole tree hangs from; None for a run without a parent, which is its own."""
+        if parent_run_id is None:
+            return None
+        parent = self._store.load(check_id(parent_run_id, "parent_run_id"))
+        return parent_run_id if parent is None else parent.head.projection.root_run_id or parent_run_id
 
     def tick(self, *, workflow: WorkflowLike = None, run_id: str, max_steps: int = 100) -> RunState:
         """Drive a run until it waits, ends, or has made ``max_steps`` steps, and return where it stands.

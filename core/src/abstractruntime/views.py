@@ -13,7 +13,7 @@ from .models import JsonDict, RunState, WaitState, instant_text
 
 def view(state: Folded, vars: dict[str, Any]) -> RunState:
     """The state with these ``vars``, which become part of it: a draft for nodes and handlers, a copy for users."""
-    waits = tuple(wait_view(wait) for wait in state.waits)
+    waits = tuple(map(wait_view, state.waits)) if state.waits else ()
     return RunState(
         run_id=state.run_id,
         workflow_id=state.workflow_id,
@@ -65,12 +65,12 @@ def describe_error(error: BaseException) -> JsonDict:
     described: JsonDict = {
         "code": error.code if isinstance(error, AbstractRuntimeError) else "exception",
         "type": f"{type(error).__module__}.{type(error).__qualname__}",
-        "message": _clean(_message(error)),
+        "message": clean_text(_message(error)),
     }
     if isinstance(error, AbstractRuntimeError) and error.hint:
         described["hint"] = error.hint
     text = "".join(traceback.format_exception(error))
-    described["traceback"] = _clean(text[-MAX_TRACEBACK_CHARS:])
+    described["traceback"] = clean_text(text[-MAX_TRACEBACK_CHARS:])
     return described
 
 
@@ -84,6 +84,6 @@ def _message(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Without lone surrogates (file names can hold them), which no record can."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .effects import EffectContext, EffectOutcome, EffectSpec
-from .errors import InvalidPayload
+from .errors import InvalidId, InvalidPayload
 from .models import Effect, EffectType, JsonDict, Recovery, RunState, WaitReason, WaitState, instant_text, parse_instant
+
+from .store.fence import check_id
 
 
 def wait_event(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutcome:
@@ -36,6 +38,18 @@ def check_wait(effect: Effect) -> None:
     value = _required_text(effect, needed[EffectType(effect.type)])
     if effect.type == EffectType.WAIT_UNTIL:
         parse_instant(value)
+    if effect.payload.get("wait_key"):
+        check_key(str(effect.payload["wait_key"]))
+
+
+def check_key(key: object) -> str:
+    """The wait key, if a store can keep it. Raises `InvalidId`: found out only by the commit, the run could never park."""
+    if not isinstance(key, str):
+        raise InvalidId(
+            f"a wait key must be text, not {type(key).__name__}", hint="wait_key='approval'", name="wait_key"
+        )
+    check_id(key, "wait key")
+    return key
 
 
 def timer_result(until: str) -> JsonDict:

@@ -20,7 +20,7 @@ def options(**values):
 def test_it_offers_one_llm_client_under_its_own_word():
     (spec,) = plugin.abstractruntime_llm_clients()
     assert isinstance(spec, LLMClientSpec)
-    assert (spec.name, spec.options_model) == ("abstractcore", ClientOptions)
+    assert (spec.name, spec.options_model) == ("abstractcore", "abstractruntime_abstractcore.options:ClientOptions")
     with spec.open(options()) as client:
         assert isinstance(client, RemoteAbstractCoreLLMClient)
 

@@ -62,7 +62,7 @@ def url_of(file, **query):
 # Whose file it is
 
 
-@pytest.mark.parametrize("content", [b"x", b"not a database at all\n" * 100, b"SQLite format 3", b"\0" * 4096])
+@pytest.mark.parametrize("content", [b"xy", b"not a database at all\n" * 100, b"SQLite format 3", b"\0" * 4096])
 def test_a_file_of_another_kind_is_refused_and_left_alone(file, content):
     file.write_bytes(content)
     refusal(file, StoreForeign)

@@ -164,6 +164,8 @@ def test_a_child_holds_locks_of_its_own(file, store):
         os._exit(status)
     os.read(heard, 1)
     store.close()
+    with SqliteStore(file) as other:
+        created(other, "meanwhile")
     os.write(writing, b"x")
     _, status = os.waitpid(child, 0)
     for end in (reading, writing, heard, said):
@@ -171,6 +173,7 @@ def test_a_child_holds_locks_of_its_own(file, store):
     assert os.waitstatus_to_exitcode(status) == 0
     with SqliteStore(file) as other:
         assert other.load("run").head.length == 3
+        assert other.load("meanwhile").head.length == 1
 
 
 def test_a_fork_while_threads_commit_harms_nobody(file, store):

@@ -14,7 +14,7 @@ to (`refs`) is taken from the state before the first of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import ne
+from operator import is_, ne
 from typing import Any, TypeAlias, cast
 
 from ..models import JsonDict, JsonValue
@@ -75,6 +75,8 @@ def _replace_or(ops: list[Op], path: Path, new: Any, differ: Any, old: Any) -> N
 
 
 def _diff_dict(old: JsonDict, new: dict[str, Any], path: Path, ops: list[Op]) -> None:
+    if len(new) == len(old) and all(map(is_, dict.values(new), old.values())) and not any(map(ne, old, dict.keys(new))):
+        return
     added = False
     for key, value in dict.items(new):
         before = old.get(key, _MISSING)
@@ -231,9 +233,9 @@ def resolve_refs(tree: JsonDict, refs: Sequence[Ref], values: Sequence[JsonValue
             holder = holder[part]
             if is_erased(holder):
                 break
-        if is_erased(holder):
-            continue  # what the reference would fill in was erased
         last = where[-1] if where else index
+        if is_erased(holder) or (not where and is_erased(values[index])):
+            continue  # what the reference would fill in was erased
         if len(ref) == 3:
             holder[last] = thaw(found)
         else:

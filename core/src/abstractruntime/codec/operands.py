@@ -14,7 +14,7 @@ from msgspec.json import Encoder
 from ..models import JsonDict, JsonValue
 from .delta import Ref
 from .draft import DraftDict, DraftList, Path
-from .values import plain, same
+from .values import check_depth, plain, same
 
 MIN_TEXT_CHARS = 64
 """Shorter text is cheaper to repeat than to refer to."""
@@ -35,36 +35,39 @@ class Finder:
         self._view = view
         self._root = root
         self._settled = settled
-        self._texts: dict[str, Path] | None = None
         self._elements: dict[bytes, tuple[Path, int]] | None = None
+        self._depth = 0
 
-    def store(self, value: object, index: int, refs: list[Ref], name: str) -> JsonValue:
+    def store(self, value: object, index: int, refs: list[Ref], name: str, *, depth: int = 0) -> JsonValue:
         """``value`` as it is stored as value number ``index``: a plain copy with parts left out, which ``refs`` name.
 
-        Raises `InvalidValue` naming the path from ``name``.
+        ``depth``: how many containers it will stand in. Raises `InvalidValue` naming the path from ``name``.
         """
+        self._depth = depth
         if self._root is None or not _worth_searching(value):
-            return plain(value, name)
+            return plain(value, name, depth=depth)
         return self._stored(value, index, (), refs, name)
 
     def _stored(self, value: object, index: int, where: Path, refs: list[Ref], name: str) -> JsonValue:
+        depth = self._depth + len(where)
         if not _worth_searching(value):
-            return plain(value, name)
+            return plain(value, name, depth=depth)
         source = self._find(value)
         if source is not None:
+            self._check_depth(value, name, depth)
             refs.append([index, list(where), list(source)])
             return None
         if isinstance(value, dict):
             stored: JsonDict = {}
             for key, child in dict.items(value):
                 if type(key) is not str:
-                    return plain(value, name)
+                    return plain(value, name, depth=depth)
                 stored[key] = self._stored(child, index, (*where, key), refs, f"{name}.{key}")
             plain(dict.fromkeys(stored), name)  # the keys
             return stored
         if isinstance(value, (list, tuple)):
             return self._stored_list(value, index, where, refs, name)
-        return plain(value, name)
+        return plain(value, name, depth=depth)
 
     def _stored_list(
         self, value: Sequence[Any], index: int, where: Path, refs: list[Ref], name: str
@@ -77,6 +80,7 @@ class Finder:
             run = self._run(value, position)
             if run is not None:
                 source, start, stop = run
+                self._check_depth(list(value[position : position + stop - start]), name, self._depth + len(where))
                 slices.append((position, source, start, stop))
                 position += stop - start
                 continue
@@ -86,6 +90,12 @@ class Finder:
         refs.extend(inner)
         refs.extend([index, [*where, position], list(source), start, stop] for position, source, start, stop in slices)
         return stored
+
+    def _check_depth(self, value: object, name: str, depth: int) -> None:
+        # What a reference names was checked where it stands, not where it will stand: wrapped anew each step, ``vars``
+        # would grow deeper than anybody can read. A payload is not put into ``vars``.
+        if not self._settled:
+            check_depth(value, name, depth)
 
     def _run(self, value: Sequence[Any], position: int) -> tuple[Path, int, int] | None:
         """The longest slice of a list of the state that stands in ``value`` from ``position`` on."""
@@ -142,10 +152,18 @@ class Finder:
     def _find(self, value: object) -> Path | None:
         if isinstance(value, (DraftDict, DraftList)):
             return value.path if self._same_at(value, value.path) else None
-        if type(value) is str:
-            if self._texts is None:
-                self._texts = self._index_texts()
-            return self._texts.get(value)
+        return self._find_text(value) if type(value) is str else None
+
+    def _find_text(self, text: str) -> Path | None:
+        """Where a text stands that was handed out: what was handed out last is looked at first."""
+        for draft in reversed(self._handed_out()):
+            there = draft if self._settled else draft.origin
+            if text not in (dict.values(there) if isinstance(there, dict) else there):
+                continue
+            if self._settled and not self._attached(draft):
+                continue
+            pairs = dict.items(there) if isinstance(there, dict) else enumerate(there)
+            return (*draft.path, next(key for key, child in pairs if child == text))
         return None
 
     def _same_at(self, draft: DraftDict | DraftList, path: Path) -> bool:
@@ -156,18 +174,6 @@ class Finder:
     def _attached(self, draft: DraftDict | DraftList) -> bool:
         """Whether the draft still stands where its origin stood."""
         return _at(self._root, draft.path) is draft
-
-    def _index_texts(self) -> dict[str, Path]:
-        texts: dict[str, Path] = {}
-        for draft in self._handed_out():
-            there = self._there(draft.path)
-            pairs = (
-                dict.items(there) if isinstance(there, dict) else enumerate(there) if isinstance(there, list) else ()
-            )
-            for key, child in pairs:
-                if type(child) is str and len(child) >= MIN_TEXT_CHARS:
-                    texts.setdefault(child, (*draft.path, key))
-        return texts
 
     def _handed_out(self) -> list[DraftDict | DraftList]:
         return [] if self._root is None else self._root.registry

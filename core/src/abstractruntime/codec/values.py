@@ -15,6 +15,9 @@ MAX_DEPTH = 100
 
 ERASED = "$erased"
 
+_INT_BOUND = 1 << 4096
+"""Beyond it readers refuse a number's digits: CPython stops at 4,300 of them."""
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
@@ -32,15 +35,16 @@ def decode(data: bytes) -> JsonValue:
         raise LedgerCorrupt(f"stored value is no JSON: {error}") from None
 
 
-def plain(value: object, name: str) -> JsonValue:
+def plain(value: object, name: str, *, depth: int = 0) -> JsonValue:
     """A copy of ``value`` made of dict, list, str, int, float, bool and None only, equal to what a restart reads back.
 
     Tuples become lists, drafts become plain containers, text and number subclasses (enums) become plain ones. Raises
     `InvalidValue` naming the path from ``name`` for NaN, infinities, keys that are no text, lone surrogates, bytes,
-    dates, sets and all other objects.
+    dates, sets and all other objects, for what nests too deep and for whole numbers of more than 1,233 digits.
+    ``depth``: how many containers it will stand in.
     """
     try:
-        return _plain(value, 0)
+        return _plain(value, depth)
     except _Refused as refused:
         path = name + "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in reversed(refused.path))
         raise InvalidValue(f"{path} {refused.reason}", hint=refused.hint, path=path) from None
@@ -60,8 +64,10 @@ def _plain(value: object, depth: int) -> JsonValue:
         if not text.isascii():
             _check_text(text)
         return text
-    if kind is int or kind is bool or value is None:
-        return cast("int | bool | None", value)
+    if kind is int:
+        return _bounded(cast(int, value))
+    if kind is bool or value is None:
+        return cast("bool | None", value)
     if kind is float:
         if not isfinite(cast(float, value)):
             raise _Refused(f"is {value}, which JSON cannot hold", "use None, a number, or text")
@@ -125,7 +131,7 @@ def _plain_other(value: object, depth: int) -> JsonValue:
     if isinstance(value, str):
         return _plain(str.__str__(value), depth)
     if isinstance(value, int):
-        return int(value)
+        return _bounded(int(value))
     if isinstance(value, float):
         return _plain(float(value), depth)
     hints = {
@@ -138,6 +144,27 @@ def _plain_other(value: object, depth: int) -> JsonValue:
     raise _Refused(
         f"is a {kind}, which JSON cannot hold", hints.get(kind, "store what it is made of: text, numbers, lists, dicts")
     )
+
+
+def _bounded(number: int) -> int:
+    if -_INT_BOUND < number < _INT_BOUND:
+        return number
+    raise _Refused("is a whole number of more than 1,233 digits", "store it as text")
+
+
+def check_depth(value: object, name: str, depth: int) -> None:
+    """Raise `InvalidValue` where a value that is plain already would nest too deep inside ``depth`` containers."""
+    if depth + _levels(value) > MAX_DEPTH:
+        refused = _too_deep()
+        raise InvalidValue(f"{name} {refused.reason}", hint=refused.hint, path=name)
+
+
+def _levels(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_levels, dict.values(value)), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_levels, value), default=0)
+    return 0
 
 
 def _check_text(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct, structs
 
@@ -32,8 +32,7 @@ class RuntimeSettings(Struct, frozen=True, kw_only=True):
     ``lease_s``: how long a run is held without a renewal. ``start_grace_s``: how long a started run is left to the
     caller of `start` before workers may take it; 0 hands it to them at once. ``lease_wait_s``: how long `tick` waits
     for a run that somebody else holds. ``default_recovery``: what is done after a crash with an effect for which nobody
-    declared it. ``max_claims``: claims without a record in between after which a run parks as poison. ``durability``:
-    what a commit survives, the death of the ``process`` or the loss of ``power``.
+    declared it. ``max_claims``: claims without a record in between after which a run parks as poison.
 
     Raises `InvalidSetting` where a value is out of range.
     """
@@ -43,7 +42,6 @@ class RuntimeSettings(Struct, frozen=True, kw_only=True):
     lease_wait_s: float = 5.0
     default_recovery: Recovery = Recovery.ASK
     max_claims: int = 5
-    durability: Literal["process", "power"] = "process"
 
     def __post_init__(self) -> None:
         _require("lease_s", self.lease_s, 0 < self.lease_s < math.inf, "more than 0 seconds")

@@ -77,6 +77,9 @@ def whole_payload(state: Folded, decision: Decision) -> dict[str, Any]:
     return cast(JsonDict, whole[0])
 
 
+_RECOVERIES = {recovery.value: recovery for recovery in Recovery}
+
+
 def _stepped(state: Folded, header: Header, values: Values) -> None:
     _visited(state, header)
     state.node = header["next"]
@@ -90,10 +93,10 @@ def _decided(state: Folded, header: Header, values: Values) -> None:
         node=header["node"],
         effect=header["effect"],
         payload={} if payload is None else cast(JsonDict, values[payload]),
-        refs=[ref for ref in header.get("refs", ()) if ref[0] == payload],
+        refs=[ref for ref in header["refs"] if ref[0] == payload] if "refs" in header else [],
         result_key=header.get("result_key"),
         next_node=header.get("next"),
-        recovery=Recovery(header["recovery"]),
+        recovery=_RECOVERIES[header["recovery"]],
         costly=header.get("costly", False),
         timeout_us=header["timeout_us"],
         at=header["at"],
@@ -238,10 +241,10 @@ def _migrated(state: Folded, header: Header, values: Values) -> None:
 
 
 def _forked(state: Folded, header: Header, values: Values) -> None:
-    """The first record of a fork: the folded state of its origin, under the fork's own id."""
-    origin = msgspec.convert(values[header["state"]], Folded)
+    """The first record of a fork: the origin's state under the fork's own id, its ``vars`` as the delta."""
+    origin = msgspec.convert({**cast(JsonDict, values[header["state"]]), "run_id": state.run_id}, Folded)
     for field in Folded.__struct_fields__:
-        if field not in ("run_id", "length", "head_hash"):
+        if field not in ("run_id", "vars", "format", "length", "head_hash"):
             setattr(state, field, getattr(origin, field))
     state.root_run_id = header.get("root", state.run_id)
     state.parent_run_id = header.get("parent")

@@ -14,6 +14,8 @@ from ..codec.record import SALT_BYTES, digest_of
 from ..errors import AbstractRuntimeError, FormatTooNew, InvalidValue, LedgerCorrupt
 from ..models import Instant, JsonDict, JsonValue
 from ..store.contract import Checkpoint
+from ..store.fence import MAX_RECORD_BYTES
+from ..store.fence import MAX_RECORD_BYTES
 from .kinds import FOLDS, Header, apply_delta, whole_payload
 from .state import Decision, Folded
 
@@ -59,6 +61,7 @@ def fold_record(state: Folded, record: OpenedRecord) -> None:
             seq=header["seq"],
         ) from error
     state.length += 1
+    state.format = max(state.format, cast(int, header["v"]))
     state.head_hash = record.record_hash
     state.updated_at = cast(Instant, header["at"])
 
@@ -137,17 +140,36 @@ class Journal:
             header["ops"] = ops
         if refs:
             header["refs"] = refs
-        encoded = [encode(value) for value in values]
-        salts = self.entropy(SALT_BYTES * len(values)) if values else b""
-        data, record_hash = seal(header, encoded, values, salts)
+        data, record_hash = self._sealed(header, values)
         apply_delta(state, header, values)
         FOLDS[kind](state, header, values)
         state.length += 1
+        state.format = max(state.format, FORMAT)
         state.head_hash = record_hash
         state.updated_at = at
         self.pending.append(data)
         self.pending_bytes += len(data)
         self._count(data)
+
+    def _sealed(self, header: Header, values: Sequence[JsonValue]) -> tuple[bytes, str]:
+        """The record's bytes and hash. Raises `InvalidValue` for what no record can hold; nothing is applied then."""
+        salts = self.entropy(SALT_BYTES * len(values)) if values else b""
+        try:
+            data, record_hash = seal(header, [encode(value) for value in values], values, salts)
+        except (UnicodeEncodeError, TypeError, OverflowError) as error:
+            raise InvalidValue(
+                f"a {header['kind']} record has a field that is no text or number: {error}",
+                hint="ids, keys and names are text without lone surrogates",
+                path=str(header["kind"]),
+            ) from None
+        if len(data) > MAX_RECORD_BYTES:
+            raise InvalidValue(
+                f"a {header['kind']} record of {len(data):,} bytes is larger than the {MAX_RECORD_BYTES:,} that a store takes",
+                hint="keep large values outside of the run, and their address in vars",
+                path=str(header["kind"]),
+                size=len(data),
+            )
+        return data, record_hash
 
     def write_delta(
         self,
@@ -165,6 +187,7 @@ class Journal:
         "payload", with whatever stands in ``vars`` after the delta left out. Raises `InvalidValue` naming the path;
         nothing is written then.
         """
+        fields = dict(fields)  # the caller may write another record with them if this one is refused
         root = draft if isinstance(draft, DraftDict) else None
         ops: list[Op] = []
         refs: list[Ref] = []
@@ -185,7 +208,7 @@ class Journal:
                 "a value in vars, payload or result contains itself, or nests too deep", hint="flatten it", path="vars"
             ) from None
         self.write(kind, at, fields, values=values, ops=ops, refs=refs)
-        if root is not None:
+        if root is not None and len(root.registry) > 1:  # else only the root was handed out, which was compared whole
             self._prove(root, at)
 
     def _delta(
@@ -199,7 +222,8 @@ class Journal:
         for op in ops:
             if len(op) > 2:
                 name = "vars" + "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in op[1])
-                values.append(finder.store(op[-1], len(values), refs, name))
+                depth = max(0, len(op[1]) - 1)
+                values.append(finder.store(op[-1], len(values), refs, name, depth=depth))
                 op[-1] = len(values) - 1
             op[1] = list(op[1])
         return ops
@@ -222,10 +246,14 @@ class Journal:
         return whole_payload(self.state, cast(Decision, self.state.decision))
 
     def checkpoint_due(self) -> bool:
-        """Whether enough was written since the last checkpoint to pay for another."""
-        return self.since_checkpoint_records >= CHECKPOINT_RECORDS or self.since_checkpoint_bytes >= max(
-            CHECKPOINT_BYTES, 2 * self.checkpoint_bytes
-        )
+        """Whether enough was written since the last checkpoint to pay for another.
+
+        Many records are no reason while they are small beside the state: writing that would cost more than they did.
+        """
+        written = self.since_checkpoint_bytes
+        if self.since_checkpoint_records >= CHECKPOINT_RECORDS and written >= self.checkpoint_bytes:
+            return True
+        return written >= max(CHECKPOINT_BYTES, 2 * self.checkpoint_bytes)
 
     def checkpoint(self, at: Instant) -> Checkpoint:
         """The state as a checkpoint, named by a record with its digest."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..codec import FORMAT, Ref
+from ..codec import Ref
 from ..models import Instant, Recovery, RunStatus, WaitReason
 from ..store.contract import GENESIS, Projection, WaitHead
 
@@ -52,7 +52,7 @@ class Folded(Struct, kw_only=True, omit_defaults=True):
     """Where a run stands after ``length`` records: a pure function of them. Its bytes are the checkpoint.
 
     ``step``: visits of nodes so far. ``visits``: the same by node. ``attempts``: attempts at the open decision that
-    ended without a result. ``failed_node``: where a `retry` goes on.
+    ended without a result. ``format``: the newest among the records.
     """
 
     run_id: str
@@ -79,7 +79,7 @@ class Folded(Struct, kw_only=True, omit_defaults=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     since: Instant = Instant(0)
-    format: int = FORMAT
+    format: int = 1
     length: int = 0
     head_hash: str = GENESIS
 
@@ -112,5 +112,6 @@ class Folded(Struct, kw_only=True, omit_defaults=True):
         if self.status is RunStatus.RUNNING:
             return now
         if self.status is RunStatus.WAITING:
-            return min((wait.until for wait in self.waits if wait.until is not None), default=None)
+            timers = (wait.until for wait in self.waits if wait.reason is WaitReason.UNTIL)
+            return min((until for until in timers if until is not None), default=None)
         return None

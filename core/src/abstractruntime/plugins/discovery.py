@@ -106,11 +106,12 @@ def _claims_of(distribution: Distribution) -> Iterator[Candidate | PluginFailure
     try:
         if PROJECT not in (distribution.read_text("entry_points.txt") or ""):
             return  # nearly all; the rest of their metadata is not even read
-        name, version, flaw = _identity(distribution)
+        fields = _identity(distribution)
+        name, version = fields.get("Name", name), fields.get("Version", version)
         points = [point for point in distribution.entry_points if point.group == PROJECT]
         word = ", ".join(point.name for point in points) or word
-        if flaw is not None:
-            raise flaw
+        if len(fields) < 2:
+            raise PluginError("it has no name or no version")
     except Exception as raised:  # noqa: BLE001  # whatever is made of damaged metadata, it costs this plugin only
         error = PluginError(
             f"its metadata in {distribution.locate_file('')} cannot be used: {type(raised).__name__}: {raised}",
@@ -123,16 +124,16 @@ def _claims_of(distribution: Distribution) -> Iterator[Candidate | PluginFailure
         yield Candidate(word=point.name, distribution=name, version=version, entry_point=point)
 
 
-def _identity(distribution: Distribution) -> tuple[str, str, Exception | None]:
-    """Name, in the one spelling of all that mean the same, and version; or what is wrong with them."""
-    try:
-        metadata = distribution.metadata
-        name, version = metadata["Name"], metadata["Version"]
-        if name and version:
-            return re.sub(r"[-_.]+", "-", name).lower(), version, None
-        return "unknown", "unknown", PluginError("it has no name or no version")
-    except Exception as error:  # noqa: BLE001  # as above
-        return "unknown", "unknown", error
+def _identity(distribution: Distribution) -> dict[str, str]:
+    """``Name``, in the one spelling of all that mean the same, and ``Version``, as far as they are there."""
+    # Read by hand: for these two lines `distribution.metadata` imports and runs a mail parser, 11 of the 15 ms that
+    # finding plugins would take.
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    head = text.partition("\n\n")[0]
+    fields: dict[str, str] = dict(re.findall(r"^(Name|Version):[ \t]*(\S+)", head, re.MULTILINE))
+    if "Name" in fields:
+        fields["Name"] = re.sub(r"[-_.]+", "-", fields["Name"]).lower()
+    return fields
 
 
 def _disputed(word: str, claimed: Sequence[Candidate]) -> Iterator[PluginFailure]:

@@ -11,13 +11,12 @@ abstractruntime_plugin_api = 1
 def abstractruntime_llm_clients() -> list[LLMClientSpec]:
     """The client that is configured by ``[plugin.abstractcore]``."""
     from .client import open_client
-    from .options import ClientOptions
 
     return [
         LLMClientSpec(
             name="abstractcore",
             open=open_client,
             summary="an AbstractCore or OpenAI-compatible server, over HTTP",
-            options_model=ClientOptions,
+            options_model="abstractruntime_abstractcore.options:ClientOptions",
         )
     ]

@@ -19,9 +19,9 @@ from .rows import (
     PROJECTION_COLUMNS,
     Value,
     arrival_of,
+    halves,
     ledger_rows,
     message_row,
-    place_of,
     projection_row,
     tags_in,
     wait_keys,
@@ -41,6 +41,7 @@ FROM runs WHERE ns = ? AND run_id = ?
 """
 _PROJECTION = f"SELECT {', '.join(PROJECTION_COLUMNS)} FROM runs WHERE run = ?"  # noqa: S608 - our own names
 _RECORDS = "INSERT INTO ledger (place, lengths, records) VALUES (?, ?, ?)"
+_REST = "INSERT INTO rests (place, records) VALUES (?, ?)"
 _CREATE_COLUMNS = (
     "ns", "run_id", "length", "head_hash", "epoch", "wake_at", "owner", "lease_until", "held", "claims", "mark",
     *PROJECTION_COLUMNS,
@@ -49,10 +50,7 @@ _CREATE = f"""
 INSERT INTO runs ({", ".join(_CREATE_COLUMNS)}) SELECT {", ".join("?" * len(_CREATE_COLUMNS))}
 WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE ns = ? AND run_id = ?) ON CONFLICT DO NOTHING RETURNING run
 """  # noqa: S608 - our own names
-_CHECKPOINT = """
-INSERT INTO checkpoints (run, length, state) VALUES (?, ?, ?)
-ON CONFLICT (run) DO UPDATE SET length = excluded.length, state = excluded.state
-"""
+_CHECKPOINT = "INSERT INTO checkpoints (run, length, state) VALUES (?, ?, ?)"
 # A mark cannot be newer than the newest arrival: after a restored backup it would hide what is to come.
 _NEWEST_ARRIVAL = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'inbox'"
 _OUTBOX = f"INSERT INTO outbox (run, run_id, {MESSAGE}) VALUES (?, ?, {MESSAGE_PLACES})"  # noqa: S608 - our own names
@@ -149,11 +147,11 @@ def _advance(cursor: sqlite3.Cursor, ns: int, guess: Guess, commit: Commit) -> b
 
 
 def _append(cursor: sqlite3.Cursor, run: int, commit: Commit) -> None:
-    records = commit.records
-    if len(records) == 1:
-        cursor.execute(_RECORDS, (place_of(run, commit.expect.length + 1), None, records[0]))
-    else:
-        cursor.executemany(_RECORDS, ledger_rows(run, commit.expect.length, records))
+    for place, lengths, records in ledger_rows(run, commit.expect.length, commit.records):
+        first, rest = halves(records)
+        cursor.execute(_RECORDS, (place, lengths, first))
+        if rest is not None:
+            cursor.execute(_REST, (place, rest))
 
 
 def _create(cursor: sqlite3.Cursor, ns: int, commit: Commit, now: Instant) -> CommitResult:
@@ -315,6 +313,8 @@ def _attach(cursor: sqlite3.Cursor, run: int, commit: Commit) -> None:
     for name in commit.artifacts:
         cursor.execute("INSERT INTO artifacts (run, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (run, name))
     if commit.checkpoint is not None:
+        # Removed first, so that the new one takes its pages: an upsert would need room for both.
+        cursor.execute("DELETE FROM checkpoints WHERE run = ?", (run,))
         cursor.execute(_CHECKPOINT, (run, commit.checkpoint.length, commit.checkpoint.state))
 
 

@@ -28,7 +28,6 @@ T = TypeVar("T")
 MAX_IDLE_READERS = 4
 _SLICE_MS = 100  # of waiting inside SQLite, which sleeps without jitter; the rest of the time-out is waited here
 _WAL_BYTES = 4 << 20  # what a large transaction leaves behind is cut back to this; SQLite's own turn is about as long
-_HEADER = b"SQLite format 3\0"
 
 
 class Connections:
@@ -302,14 +301,6 @@ def _check_place(path: str) -> None:
         raise missing_folder(path)
     if file.is_dir():
         raise foreign(path, "is a folder")
-    try:
-        with file.open("rb") as opened:
-            header = opened.read(len(_HEADER))
-    except OSError:
-        return  # not there yet, or not for us to read: SQLite says which
-    # SQLite takes a file that is shorter than its header for an empty database, and writes over it.
-    if header and header != _HEADER:
-        raise foreign(path, "is no SQLite database")
 
 
 _stores: weakref.WeakSet[Connections] = weakref.WeakSet()
@@ -333,5 +324,5 @@ def _after_fork_in_child() -> None:
     _quiet.clear()
 
 
-if False:
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

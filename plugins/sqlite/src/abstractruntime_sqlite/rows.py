@@ -16,6 +16,8 @@ Row: TypeAlias = tuple[Any, ...]
 MARK_BYTES = 8
 _ROW_BYTES = 64 << 20  # a commit of more is several ledger rows: SQLite ends at 1 GB
 _PLACE_BITS = 32
+_PAGE_BYTES = 4061  # what a leaf of a table holds of one row on a page of 4,096 bytes
+_HALF_PAGE_BYTES = 2030
 
 PROJECTION_COLUMNS = (
     "workflow_id",
@@ -170,6 +172,14 @@ def seq_of(place: int) -> int:
     return place & ((1 << _PLACE_BITS) - 1)
 
 
+def halves(records: bytes) -> tuple[bytes, bytes | None]:
+    """What stands in `ledger`, and what in `rests`: a row of 2–4 KB would leave up to half of its 4 KB page empty."""
+    if _HALF_PAGE_BYTES < len(records) <= _PAGE_BYTES:
+        middle = len(records) // 2
+        return records[:middle], records[middle:]
+    return records, None
+
+
 def ledger_rows(run: int, length: int, records: Sequence[bytes]) -> Iterator[tuple[int, bytes | None, bytes]]:
     """One row for the records of a commit after ``length`` records; more where they are too large for one."""
     start = size = 0
@@ -189,10 +199,13 @@ def _packed(run: int, length: int, records: Sequence[bytes]) -> tuple[int, bytes
     return place_of(run, length + 1), lengths, b"".join(records)
 
 
-def records_in(rows: Iterable[tuple[int, bytes | None, bytes]], after: int) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of each record in ledger rows, from the first after ``after``."""
-    for place, lengths, records in rows:
+def records_in(
+    rows: Iterable[tuple[int, bytes | None, bytes, bytes | None]], after: int
+) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each record in ledger rows with their rests, from the first after ``after``."""
+    for place, lengths, first, rest in rows:
         seq = seq_of(place)
+        records = first if rest is None else first + rest
         if lengths is None:
             if seq > after:
                 yield seq, records

@@ -58,7 +58,7 @@ UPDATE runs SET owner = ?, lease_until = ?, epoch = epoch + 1, claims = claims +
 """
 # The row that holds the first record asked for may begin before it.
 _LEDGER = """
-SELECT place, lengths, records FROM ledger
+SELECT place, lengths, records, (SELECT records FROM rests WHERE rests.place = ledger.place) FROM ledger
 WHERE place >= coalesce((SELECT max(place) FROM ledger WHERE place BETWEEN ?1 AND ?2), ?2) AND place <= ?3
 ORDER BY place
 """
@@ -284,7 +284,9 @@ class SqliteStore:
                 raise fence.leased(run_id, head.owner, head.lease_until)
             for table in _TABLES_BY_RUN:
                 cursor.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - our own names
-            cursor.execute("DELETE FROM ledger WHERE place BETWEEN ? AND ?", (place_of(run, 0), place_of(run + 1, 0)))
+            places = (place_of(run, 0), place_of(run + 1, 0))
+            cursor.execute("DELETE FROM ledger WHERE place BETWEEN ? AND ?", places)
+            cursor.execute("DELETE FROM rests WHERE place BETWEEN ? AND ?", places)
             cursor.execute("INSERT INTO tombstones VALUES (?, ?, ?)", (self._ns, run_id, now))
 
     def close(self) -> None:

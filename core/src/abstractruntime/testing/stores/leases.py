@@ -72,6 +72,8 @@ class LeaseClauses:
     def test_only_who_holds_or_takes_may_write(self, place: StorePlace) -> None:
         """Without ``take``, a commit of anybody but the owner is a `Conflict`, also where the run is free."""
         held, free = place.run(), place.free_run()
+        held.write("a")
+        held.write("b")
         for writer in (held, free):
             before = writer.stored()
             stranger = RunWriter(place.store, writer.run_id, owner="stranger", fence=writer.fence)

@@ -198,7 +198,10 @@ class MessageClauses:
         writer = place.run()
         place.store.deliver([message_to(writer.run_id, "m1")])
         first = writer.stored()
-        assert ids_of(place.store.load(writer.run_id, inbox_after=first.inbox_mark)) == []
+        empty = place.store.load(writer.run_id, inbox_after=first.inbox_mark)
+        assert ids_of(empty) == []
+        assert empty is not None
+        assert not writer.write("nothing new", inbox_mark=empty.inbox_mark, wake_at=None).unseen
         place.store.deliver([message_to(writer.run_id, "m2", seq=2)])
         second = place.store.load(writer.run_id, inbox_after=first.inbox_mark)
         assert ids_of(second) == ["m2"]

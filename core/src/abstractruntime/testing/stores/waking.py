@@ -110,6 +110,19 @@ class WakeClauses:
         writer.write(lease_s=0.0)
         assert due(place, writer.run_id)
 
+    @clause("S-WAKE-10")
+    def test_every_commit_tells_of_unseen_messages(self, place: StorePlace) -> None:
+        """Each commit says whether the inbox holds messages newer than the mark, steps that ask for nothing included."""
+        writer = place.run()
+        for number in range(1, 4):
+            assert not writer.write("quiet").unseen
+            assert not writer.write("quiet again").unseen
+            place.store.deliver([message_to(writer.run_id, f"m{number}", seq=number)])
+            assert writer.write("one came").unseen
+            assert writer.write("still there", consumed=("other",)).unseen
+            stored = writer.stored()
+            assert not writer.write("taken in", consumed=(f"m{number}",), inbox_mark=stored.inbox_mark).unseen
+
 
 def due(place: StorePlace, run_id: str) -> bool:
     """Whether a claimer gets the run; it is given back at once."""
