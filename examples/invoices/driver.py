@@ -99,7 +99,8 @@ class Driver:
         command = "retry" if before.status is RunStatus.FAILED else "tick"
         state = self._drive({"do": command, "run_id": run_id})
         self._screen.say(f"{label}  {_outcome(state)}")
-        self._failures = self._failures + 1 if state.status is RunStatus.FAILED else 0
+        failed = state.status in (RunStatus.FAILED, RunStatus.RUNNING)  # running: the worker could not move it
+        self._failures = self._failures + 1 if failed else 0
         if self._failures == MOST_FAILURES:
             raise Stuck(
                 f"{MOST_FAILURES} letters in a row failed. When the reason is gone, the same command goes on; "

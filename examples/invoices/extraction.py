@@ -1,9 +1,9 @@
 """What the language model is asked: which of the values that stand in a letter are the invoice's.
 
 The JSON schema offers, for each field, what code found in the letter (names, amounts, currencies, dates), as it is
-written there. A small model chooses far better than it copies: with free text SmolLM2-135M got the total of 4 letters
-in 15 right, choosing it gets 14. The order of the fields is part of that: the vendor is asked for last, when the model
-has found its way through the letter.
+written there. A small model chooses better than it copies: SmolLM2-135M reads all four fields right in 10 of the 15
+letters that ask for money, in 2 of them when it may write what it likes. The order counts, too: with the due date first
+and the vendor last it has 10 right, the other way round 7.
 """
 
 from __future__ import annotations

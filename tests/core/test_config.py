@@ -86,7 +86,7 @@ def test_an_argument_goes_before_the_environment_before_the_file_before_the_defa
     assert settings.origin("runtime.max_claims") == "argument runtime.max_claims"
     assert settings.origin("runtime.lease_s") == "environment variable ABSTRACTRUNTIME_RUNTIME__LEASE_S"
     assert settings.origin("runtime.lease_wait_s") == "abstractruntime.toml: runtime.lease_wait_s"
-    assert settings.origin("runtime.max_claims") == "default"
+    assert settings.origin("runtime.start_grace_s") == "default"
 
 
 def test_plugin_options_of_several_sources_are_merged_option_by_option(folder):

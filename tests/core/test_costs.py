@@ -187,9 +187,10 @@ def test_a_step_beside_an_unchanged_100_kb_costs_less_than_2_kb(store: CountingS
 
 
 class Chatterbox:
-    """An LLM that answers with about 2 KB of words; the same ones for the same chat."""
+    """An LLM that answers with about 2 KB of words, or as many as told; the same ones for the same chat."""
 
-    def __init__(self) -> None:
+    def __init__(self, characters: int | None = None) -> None:
+        self.characters = characters
         self.heard = 0
 
     def generate(
@@ -202,14 +203,14 @@ class Chatterbox:
         params: JsonDict | None = None,
     ) -> JsonDict:
         self.heard = len(messages or ())
-        return {"content": words(self.heard)}
+        return {"content": words(self.heard, self.characters)}
 
 
-def words(seed: int) -> str:
-    """Text of 1,000–3,000 characters."""
+def words(seed: int, characters: int | None) -> str:
+    """Text of so many characters, of 1,000–3,000 where it does not matter."""
     dice = random.Random(seed)
     text = " ".join(f"{dice.getrandbits(32):08x}" for _ in range(340))
-    return text[: dice.randrange(1000, 3001)]
+    return text[: characters or dice.randrange(1000, 3001)]
 
 
 def chat(run: RunState, ctx: object) -> StepPlan:
@@ -220,7 +221,7 @@ def chat(run: RunState, ctx: object) -> StepPlan:
     if len(messages) >= run.vars["goal"]:
         return StepPlan("chat", complete_output={})
     if run.vars["user_speaks"] or not messages:
-        messages.append({"role": "user", "content": words(-len(messages) - 1)})
+        messages.append({"role": "user", "content": words(-len(messages) - 1, run.vars.get("characters"))})
     return StepPlan("chat", effect=Effect("llm_call", {"messages": messages}, result_key="reply"), next_node="chat")
 
 
@@ -269,3 +270,18 @@ def test_what_a_chat_of_2000_steps_stores_grows_with_its_messages(tmp_path: Path
     assert ledger <= 1.2 * messages + 500 * 2000
     assert stored_bytes(tmp_path) <= 2.2 * stored_at_1000
     assert stored_bytes(tmp_path) <= 2.5 * messages
+
+
+@pytest.mark.parametrize("characters", [1500, 1900, 2000, 2048, 2500])
+def test_messages_of_one_size_are_stored_as_tightly_as_others(tmp_path: Path, characters: int):
+    """Rows of one size may happen to fill a page badly, every page of the file."""
+    handlers = build_effect_handlers(llm=Chatterbox(characters))
+    with open_runtime(f"sqlite:///{tmp_path}/chat.db", workflows=[CHAT], effect_handlers=handlers) as runtime:
+        beginning: JsonDict = {"messages": [], "goal": 600, "user_speaks": True, "characters": characters}
+        run_id = runtime.start(workflow=CHAT, vars=beginning)
+        assert runtime.tick(run_id=run_id, max_steps=1000).status is RunStatus.COMPLETED
+        ledger = sum(map(len, runtime.store.ledger(run_id)))
+        stored = runtime.store.load(run_id)
+    assert stored is not None
+    checkpoint = len(stored.checkpoint.state) if stored.checkpoint else 0
+    assert stored_bytes(tmp_path) <= 1.25 * (ledger + checkpoint)

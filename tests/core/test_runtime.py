@@ -496,6 +496,11 @@ def _anything() -> Any:
 
 def _decide_and_die(runtime: Runtime, store: MemoryStore, workflow: WorkflowSpec, run_id: str) -> None:
     """Commit the first decision and stop there, as a process would that dies before acting."""
+    _die_at_the_first_commit(store, lambda: runtime.tick(workflow=workflow, run_id=run_id))
+
+
+def _die_at_the_first_commit(store: MemoryStore, call: Callable[[], object]) -> None:
+    """Make a call whose process dies when its first commit has landed: nothing after that, not even a release."""
     real = store.commit
 
     class Died(BaseException):
@@ -509,8 +514,41 @@ def _decide_and_die(runtime: Runtime, store: MemoryStore, workflow: WorkflowSpec
 
     store.commit = commit_then_die  # type: ignore[method-assign]
     with pytest.raises(Died):
-        runtime.tick(workflow=workflow, run_id=run_id)
+        call()
     store.commit = real  # type: ignore[method-assign]
+
+
+def test_a_run_whose_driver_dies_after_an_answer_is_due_when_its_lease_has_run_out(
+    store: MemoryStore, clock: Clock
+) -> None:
+    """A parked run wakes nobody: the commit that takes it must make it due, for the case that its holder dies."""
+
+    def answered(run: RunState, ctx: object) -> StepPlan:
+        return StepPlan("answered", effect=Effect("act", {"a": 1}, "result"), next_node="end")
+
+    def question(run: RunState, ctx: object) -> StepPlan:
+        return StepPlan("question", effect=Effect("ask_user", {"prompt": "?"}), next_node="answered")
+
+    acted: list[int] = []
+
+    def act(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutcome:
+        acted.append(ctx.attempt)
+        return EffectOutcome.completed()
+
+    workflow = flow(question, answered, end)
+    with runtime_on(store, {"act": EffectSpec(handler=act, recovery=Recovery.PURE)}) as runtime:
+        run_id = runtime.start(workflow=workflow)
+        key = runtime.tick(workflow=workflow, run_id=run_id).waiting.wait_key
+        assert runtime.find(due=True).items == ()
+        _die_at_the_first_commit(
+            store, lambda: runtime.resume(workflow=workflow, run_id=run_id, wait_key=key, payload=1)
+        )
+        assert kinds(store, run_id)[-2:] == ["resumed", "decided"]
+        assert runtime.find(due=True).items == (), "its holder may still live"
+        clock.advance(31)
+        assert [head.run_id for head in runtime.find(due=True).items] == [run_id]
+        assert runtime.tick(workflow=workflow, run_id=run_id).status is RunStatus.COMPLETED
+    assert acted == [2]
 
 
 def test_ctrl_c_in_a_handler_gives_the_run_back_and_the_next_tick_goes_on(store: MemoryStore) -> None:

@@ -741,5 +741,6 @@ def test_an_unfinished_demo_is_continued_and_a_finished_one_begins_afresh(tmp_pa
         ended = demo(tmp_path, base_url)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert "Going on with the unfinished batch" in ended.stdout
-        ended = demo(tmp_path, base_url, "--letters", str(tmp_path))
-        assert "there is no letter" in ended.stdout
+    ended = demo(tmp_path, "http://127.0.0.1:9/v1")
+    assert "A new batch" in ended.stdout
+    assert "is finished" in ended.stdout

@@ -51,11 +51,13 @@ class Driver:
         *,
         observers: Callable[[], Sequence[Callable[[RunEvent], None]]] | None = None,
     ) -> None:
-        self.name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"
+        self._pid = 0
+        self._name = ""
         self._store = store
         self._policy = policy
         self._find_observers = observers
         self._observers: Sequence[Callable[[RunEvent], None]] = ()
+        self._found_observers = threading.Lock()
         self._terms = Terms(
             handlers=handlers, now=store.now, context=context, lease_s=rules.lease_s, max_claims=rules.max_claims
         )
@@ -65,6 +67,15 @@ class Driver:
         self._sent: Counter[str] = Counter()
         self._graces: dict[str, str] = {}
         self._leases: dict[str, Lease] = {}
+
+    @property
+    def name(self) -> str:
+        """Another one in a child after a fork: two processes must not be one owner."""
+        if self._pid != os.getpid():
+            self._name = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}"
+            self._pid, self._sent, self._graces, self._leases = os.getpid(), Counter(), {}, {}
+            self._lock = threading.Lock()
+        return self._name
 
     def close(self) -> None:
         """End the renewal of leases."""
@@ -105,9 +116,10 @@ class Driver:
         `Leased` where the run was taken over in the middle.
         """
         head = opened.head
-        grace = self._graces.pop(head.run_id, None)
+        owner = self._next_owner()
+        grace = self._graces.get(head.run_id)
         self._check_free(head, grace)
-        lease = self._leases[head.run_id] = Lease(self._next_owner(), head.run_id)
+        lease = self._leases[head.run_id] = Lease(owner, head.run_id)
         drive = Drive(
             self._terms_now(),
             opened.journal,
@@ -129,7 +141,10 @@ class Driver:
             raise TryAgain(error) from error
         finally:
             self._renewer.drop(lease)
-            self._leases.pop(head.run_id, None)
+            if drive.took_grace:
+                self._graces.pop(head.run_id, None)
+            if self._leases.get(head.run_id) is lease:  # a thread that came second may have put its own there
+                self._leases.pop(head.run_id, None)
             for path in drive.journal.missed:
                 log.warning("a change of %s was missed by the delta and recorded after all; please report this", path)
             drive.journal.missed.clear()
@@ -137,6 +152,7 @@ class Driver:
 
     def message(self, run_id: str, message_id: str, kind: str, body: JsonDict, actor_id: str | None) -> Message:
         """A message from this driver."""
+        sender = self.name
         with self._lock:
             self._sent[run_id] += 1
             seq = self._sent[run_id]
@@ -144,7 +160,7 @@ class Driver:
             run_id=run_id,
             id=message_id,
             nonce=os.urandom(16).hex(),
-            sender=self.name,
+            sender=sender,
             seq=seq,
             kind=kind,
             payload=encode(body),
@@ -239,8 +255,7 @@ class Driver:
     def _tell(self, commit: Commit) -> None:
         """Tell the observers; one that raises has its error logged, and the run goes on."""
         if self._find_observers is not None:
-            find, self._find_observers = self._find_observers, None
-            self._observers = find()
+            self._look_for_observers()
         if not self._observers:
             return
         kinds = tuple(str(open_record(record).header["kind"]) for record in commit.records)
@@ -250,6 +265,17 @@ class Driver:
                 observer(event)
             except Exception:
                 log.exception("observer %r failed; the run is unharmed", observer)
+
+    def _look_for_observers(self) -> None:
+        with self._found_observers:
+            find = self._find_observers
+            if find is None:
+                return
+            try:
+                self._observers = find()
+            except Exception:  # the commit stands, whatever becomes of those who are told of it
+                log.exception("the observers could not be opened; the runs are unharmed, and nobody is told")
+            self._find_observers = None
 
     def _find_out(self, commit: Commit, result: CommitResult) -> CommitResult:
         # It landed if, and only if, the record at its place has its hash.
@@ -263,6 +289,7 @@ class Driver:
         )
 
     def _next_owner(self) -> str:
+        name = self.name
         with self._lock:
             self._drives += 1
-            return f"{self.name}/{self._drives}"
+            return f"{name}/{self._drives}"

@@ -374,9 +374,7 @@ class Drive:
                 fields: Header = {"step": decision.step, "reconciled": True, **attempt_field(request.ctx)}
                 try:
                     self._write("completed", fields, [("outcome", verdict.result)])
-                except (
-                    UsageError
-                ) as refused:  # it was done, with a result that cannot be stored: a person must say which
+                except UsageError as refused:  # done, with a result that cannot be stored: a person must say which
                     performed = Performed(raised=refused)
                 else:
                     yield from self._commit_outcome(decision, request.ctx)
@@ -446,6 +444,16 @@ class Drive:
         self.unseen = result.unseen
         if result.unseen and not release:
             yield from self._look_inside()
+
+    @property
+    def took_grace(self) -> bool:
+        """Whether the starter's lease is gone: the run was taken from it, or was not under it."""
+        return self._take_from is None
+
+    @property
+    def steps_left(self) -> int:
+        """Of ``max_steps``."""
+        return max(0, self._steps_left)
 
     def surrender(self) -> Commit | None:
         """What gives the run back if the drive is broken off: what is pending is dropped, what is committed stays."""

@@ -40,11 +40,11 @@ class Renewer:
     def keep(self, lease: Lease) -> None:
         """Keep this lease from now on."""
         if self._pid != os.getpid():  # a child after a fork: what its parent holds is not its own to renew
-            self._kept, self._lock, self._pid = {}, threading.Lock(), os.getpid()
+            self._kept, self._lock, self._thread, self._pid = {}, threading.Lock(), None, os.getpid()
         self._kept[lease.owner] = lease
-        if self._thread is None or not self._thread.is_alive():
+        if self._thread is None:
             with self._lock:
-                if self._thread is None or not self._thread.is_alive():  # first, or in a child after a fork
+                if self._thread is None:
                     self._thread = threading.Thread(target=self._renew_all, name="abstractruntime-leases", daemon=True)
                     self._thread.start()
 

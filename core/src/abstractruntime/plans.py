@@ -10,7 +10,6 @@ from .models import Effect, RunState, StepPlan, plain_text
 from .waits import BUILT_IN, check_wait
 from .workflow import WorkflowSpec
 
-
 MAX_TIMEOUT_S = 100 * 365 * 86_400
 
 
@@ -61,7 +60,7 @@ def _check_effect(workflow: WorkflowSpec, node: str, effect: object, run: RunSta
     if result_key is None:
         return
     parts = result_key.split(".") if isinstance(result_key, str) else []
-    if not parts or not all(parts) or len(parts) > MAX_DEPTH:
+    if not isinstance(result_key, str) or not all(parts) or len(parts) > MAX_DEPTH:
         raise _invalid(workflow, node, f"has result_key {result_key!r}", "a dotted path like 'context.answer'")
     blocked = blocked_dotted(run.vars, result_key)
     if blocked is not None:

@@ -36,7 +36,7 @@ from .handlers import Handlers
 from .identity import new_run_id
 from .inbox import TAKEN_IN
 from .journal import Folded, Journal, Wait
-from .limits import RuntimeConfig, limit_status, limit_warnings
+from .limits import RuntimeConfig, limit_status, limit_warnings, limits_update
 from .loading import Loader, Opened
 from .models import JsonDict, JsonValue, LimitWarning, RunEvent, RunState, RunStatus, StepStatus
 from .retry import EffectPolicy
@@ -51,6 +51,9 @@ WorkflowLike: TypeAlias = "WorkflowSpec | str | None"
 
 FIRST_PAUSE_S = 0.005
 LONGEST_PAUSE_S = 0.2
+
+MAX_RUN_ID_CHARS = 512
+"""Keys of waits are made of it (``doubt:<run>:<step>``), and have to stay below the 1,024 of a store."""
 
 
 class Runtime:
@@ -176,7 +179,7 @@ class Runtime:
         """
         self._check_open()
         spec = self._registry_get(workflow) if isinstance(workflow, str) else workflow
-        run_id = check_id(run_id, "run_id") if run_id is not None else new_run_id()
+        run_id = check_id(run_id, "run_id", MAX_RUN_ID_CHARS) if run_id is not None else new_run_id()
         now = self._store.now()
         labels = sorted({check_id(tag, "tag") for tag in tags})
         if type(priority) is not int:
@@ -219,7 +222,8 @@ class Runtime:
         """
         if max_steps < 1:
             raise UsageError(f"max_steps must be 1 or more, not {max_steps}")
-        return self._settle(run_id, lambda opened: self._advance(opened, workflow, max_steps))
+        left = [max_steps]
+        return self._settle(run_id, lambda opened: self._advance(opened, workflow, left))
 
     def resume(
         self,
@@ -240,9 +244,14 @@ class Runtime:
         payload that is no JSON; nothing is written then.
         """
         answer = plain(payload, "payload")
+        if actor_id is not None:
+            check_id(actor_id, "actor_id")
         chosen: list[Wait] = []
+        left: list[int] = []  # once the answer is taken in: the steps that are left of this call's
 
         def attempt(opened: Opened) -> RunState | None:
+            if left:
+                return self._advance(opened, workflow, left)
             if not chosen:
                 chosen.append(_open_wait(opened.state, wait_key, wait_id))
             wait = chosen[0]
@@ -262,7 +271,10 @@ class Runtime:
                 )
             body = {"wait_id": wait.wait_id, "payload": answer}
             message = self._driver.message(run_id, f"resume:{wait.wait_id}", "resume", body, actor_id)
-            return self._advance(opened, workflow, max_steps, message)
+            steps = [max_steps]
+            state = self._advance(opened, workflow, steps, message)
+            left[:] = steps
+            return state
 
         return self._settle(run_id, attempt)
 
@@ -272,7 +284,8 @@ class Runtime:
         Where somebody holds the run the request is a message: its effect at work is told, and the run is cancelled when
         that has an outcome; the state returned is as it is now. Raises `UnknownRun` (a KeyError).
         """
-        return self._administer(run_id, "cancel", {"reason": reason}, actor_id, lambda state: state.status.is_terminal)
+        body: JsonDict = {"reason": plain(reason, "reason")}
+        return self._administer(run_id, "cancel", body, actor_id, lambda state: state.status.is_terminal)
 
     def retry(self, run_id: str, *, actor_id: str | None = None) -> RunState:
         """Let a failed run go on from the node that failed, as a new step under a new idempotency key; then `tick` it.
@@ -324,6 +337,7 @@ class Runtime:
     def update_limits(self, run_id: str, updates: Mapping[str, JsonValue], *, actor_id: str | None = None) -> RunState:
         """Change limits in the run's ``vars["_limits"]``; unknown keys are ignored."""
         body = cast(JsonDict, plain(dict(updates), "updates"))
+        limits_update({}, body)  # what cannot be written is refused here, not in the ledger of whoever holds the run
         return self._administer(run_id, "limits", body, actor_id, lambda state: False)
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -380,8 +394,11 @@ class Runtime:
             time.sleep(pause_s)
             pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
 
-    def _advance(self, opened: Opened, workflow: WorkflowLike, max_steps: int, *messages: Message) -> RunState | None:
-        """Drive a loaded run; None: there is more to do. `TryAgain`: somebody else holds it or was first."""
+    def _advance(self, opened: Opened, workflow: WorkflowLike, left: list[int], *messages: Message) -> RunState | None:
+        """Drive a loaded run; None: there is more to do. `TryAgain`: somebody else holds it or was first.
+
+        ``left``: the steps that this call may still make; brought up to date here.
+        """
         state, head = opened.state, opened.head
         spec = self._code_for(state, workflow)
         now = self._store.now()
@@ -392,14 +409,17 @@ class Runtime:
             return self._result(opened.journal, "in_doubt" if in_doubt else None)
         if head.held:
             raise WrongStatus(f"run {head.run_id} is {head.held}", hint="unpause it first", run_id=head.run_id)
-        if spec is None and (state.status is RunStatus.RUNNING or messages):
+        due = wakes is not None and wakes <= now and not inbox
+        if spec is None and (state.status is RunStatus.RUNNING or messages or due):
             spec = self._registry_get(state.workflow_id, state.workflow_version)
+        max_steps = left[0]
         drive = self._driver.drive(opened, spec, max_steps=max_steps, messages=messages)
+        left[0] = drive.steps_left
         for message in messages:
             if message.id in drive.refused:
                 why = drive.refused[message.id]
                 raise Conflict(f"run {head.run_id}: {why}", hint="look at the run again", run_id=head.run_id)
-        if drive.unseen:
+        if drive.unseen and drive.stopped is None:
             return None
         if state.status is RunStatus.RUNNING and drive.stopped == "max_steps":
             log.info("run %s made %d steps and can go on: tick it again", state.run_id, max_steps)
@@ -420,6 +440,8 @@ class Runtime:
         nothing_to_do: Callable[[Folded], bool],
     ) -> RunState:
         """Record an operator's word: in a commit of its own where nobody holds the run, else by a message."""
+        if actor_id is not None:
+            check_id(actor_id, "actor_id")
         message = self._driver.message(run_id, f"{kind}:{os.urandom(8).hex()}", kind, body, actor_id)
 
         def attempt(opened: Opened) -> RunState:
@@ -432,7 +454,7 @@ class Runtime:
                     raise
                 self._driver.deliver(message)
                 return self._result(self._loader.open(run_id).journal, None)
-            if message.id in drive.refused:
+            if message.id in drive.refused and not nothing_to_do(opened.state):
                 raise WrongStatus(f"run {run_id}: {drive.refused[message.id]}", run_id=run_id)
             return self._result(opened.journal, None)
 
@@ -463,11 +485,11 @@ class Runtime:
             raise StoreClosed("this runtime was closed", hint="open another one")
 
 
-def check_id(value: object, name: str) -> str:
+def check_id(value: object, name: str, most: int = MAX_ID_CHARS) -> str:
     """An id or key: text of 1–1,024 characters without NUL and lone surrogates. Raises `InvalidId`."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS or "\0" in value:
+    if not isinstance(value, str) or not 0 < len(value) <= most or "\0" in value:
         shown = repr(value) if not isinstance(value, str) or len(value) < 80 else f"text of {len(value)} characters"
-        raise InvalidId(f"{name} must be text of 1–{MAX_ID_CHARS} characters without NUL, not {shown}", name=name)
+        raise InvalidId(f"{name} must be text of 1–{most} characters without NUL, not {shown}", name=name)
     plain(value, name)
     return value
 

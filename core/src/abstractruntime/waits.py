@@ -5,7 +5,6 @@ from __future__ import annotations
 from .effects import EffectContext, EffectOutcome, EffectSpec
 from .errors import InvalidId, InvalidPayload
 from .models import Effect, EffectType, JsonDict, Recovery, RunState, WaitReason, WaitState, instant_text, parse_instant
-
 from .store.fence import check_id
 
 
@@ -43,7 +42,7 @@ def check_wait(effect: Effect) -> None:
 
 
 def check_key(key: object) -> str:
-    """The wait key, if a store can keep it. Raises `InvalidId`: found out only by the commit, the run could never park."""
+    """The key, if a store can keep it: found out only by the commit, the run could never park. Raises `InvalidId`."""
     if not isinstance(key, str):
         raise InvalidId(
             f"a wait key must be text, not {type(key).__name__}", hint="wait_key='approval'", name="wait_key"

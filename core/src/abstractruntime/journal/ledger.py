@@ -15,7 +15,6 @@ from ..errors import AbstractRuntimeError, FormatTooNew, InvalidValue, LedgerCor
 from ..models import Instant, JsonDict, JsonValue
 from ..store.contract import Checkpoint
 from ..store.fence import MAX_RECORD_BYTES
-from ..store.fence import MAX_RECORD_BYTES
 from .kinds import FOLDS, Header, apply_delta, whole_payload
 from .state import Decision, Folded
 
@@ -164,7 +163,8 @@ class Journal:
             ) from None
         if len(data) > MAX_RECORD_BYTES:
             raise InvalidValue(
-                f"a {header['kind']} record of {len(data):,} bytes is larger than the {MAX_RECORD_BYTES:,} that a store takes",
+                f"a {header['kind']} record of {len(data):,} bytes is larger than the {MAX_RECORD_BYTES:,} "
+                "that a store takes",
                 hint="keep large values outside of the run, and their address in vars",
                 path=str(header["kind"]),
                 size=len(data),

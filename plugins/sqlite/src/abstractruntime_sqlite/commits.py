@@ -19,10 +19,11 @@ from .rows import (
     PROJECTION_COLUMNS,
     Value,
     arrival_of,
-    halves,
     ledger_rows,
     message_row,
+    pieces,
     projection_row,
+    rest_place,
     tags_in,
     wait_keys,
 )
@@ -148,10 +149,10 @@ def _advance(cursor: sqlite3.Cursor, ns: int, guess: Guess, commit: Commit) -> b
 
 def _append(cursor: sqlite3.Cursor, run: int, commit: Commit) -> None:
     for place, lengths, records in ledger_rows(run, commit.expect.length, commit.records):
-        first, rest = halves(records)
+        first, *rests = pieces(records)
         cursor.execute(_RECORDS, (place, lengths, first))
-        if rest is not None:
-            cursor.execute(_REST, (place, rest))
+        for piece, rest in enumerate(rests, 1):
+            cursor.execute(_REST, (rest_place(place, piece), rest))
 
 
 def _create(cursor: sqlite3.Cursor, ns: int, commit: Commit, now: Instant) -> CommitResult:

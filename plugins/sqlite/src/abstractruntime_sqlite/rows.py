@@ -17,7 +17,8 @@ MARK_BYTES = 8
 _ROW_BYTES = 64 << 20  # a commit of more is several ledger rows: SQLite ends at 1 GB
 _PLACE_BITS = 32
 _PAGE_BYTES = 4061  # what a leaf of a table holds of one row on a page of 4,096 bytes
-_HALF_PAGE_BYTES = 2030
+_WHOLE_BYTES = 1350
+_PIECE_BYTES = 1000
 
 PROJECTION_COLUMNS = (
     "workflow_id",
@@ -172,12 +173,22 @@ def seq_of(place: int) -> int:
     return place & ((1 << _PLACE_BITS) - 1)
 
 
-def halves(records: bytes) -> tuple[bytes, bytes | None]:
-    """What stands in `ledger`, and what in `rests`: a row of 2–4 KB would leave up to half of its 4 KB page empty."""
-    if _HALF_PAGE_BYTES < len(records) <= _PAGE_BYTES:
-        middle = len(records) // 2
-        return records[:middle], records[middle:]
-    return records, None
+def pieces(records: bytes) -> list[bytes]:
+    """What stands in `ledger`, and behind it what stands in `rests`.
+
+    A page of 4,096 bytes has room for 4,061 of rows: rows of 1.4–4 KB would leave up to half of it empty, so they
+    are cut into equal pieces of at most 1,000 bytes. Larger ones have pages of their own anyway.
+    """
+    size = len(records)
+    if not _WHOLE_BYTES < size <= _PAGE_BYTES:
+        return [records]
+    count = -(-size // _PIECE_BYTES)
+    return [records[size * piece // count : size * (piece + 1) // count] for piece in range(count)]
+
+
+def rest_place(place: int, piece: int) -> int:
+    """Where piece ``piece`` (from 1, at most 4) of the ledger row at ``place`` has its place in `rests`."""
+    return (place << 2) + piece - 1
 
 
 def ledger_rows(run: int, length: int, records: Sequence[bytes]) -> Iterator[tuple[int, bytes | None, bytes]]:
@@ -199,13 +210,10 @@ def _packed(run: int, length: int, records: Sequence[bytes]) -> tuple[int, bytes
     return place_of(run, length + 1), lengths, b"".join(records)
 
 
-def records_in(
-    rows: Iterable[tuple[int, bytes | None, bytes, bytes | None]], after: int
-) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of each record in ledger rows with their rests, from the first after ``after``."""
-    for place, lengths, first, rest in rows:
+def records_in(rows: Iterable[tuple[int, bytes | None, bytes]], after: int) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each record in ledger rows made whole, from the first after ``after``."""
+    for place, lengths, records in rows:
         seq = seq_of(place)
-        records = first if rest is None else first + rest
         if lengths is None:
             if seq > after:
                 yield seq, records
@@ -215,6 +223,21 @@ def records_in(
             if seq > after:
                 yield seq, records[start : start + size]
             seq, start = seq + 1, start + size
+
+
+def whole_rows(
+    rows: Iterable[tuple[int, bytes | None, bytes]], rests: Iterable[tuple[int, bytes]]
+) -> Iterator[tuple[int, bytes | None, bytes]]:
+    """Ledger rows with their rests behind them; both come in the order of their places."""
+    behind = iter(rests)
+    rest = next(behind, None)
+    for place, lengths, records in rows:
+        parts = [records]
+        while rest is not None and rest[0] >> 2 <= place:
+            if rest[0] >> 2 == place:
+                parts.append(rest[1])
+            rest = next(behind, None)
+        yield place, lengths, b"".join(parts)
 
 
 def mark_of(arrival: int) -> bytes:

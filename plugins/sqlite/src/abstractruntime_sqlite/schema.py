@@ -63,7 +63,7 @@ _VERSION_1 = (
     ) WITHOUT ROWID
     """,
     "CREATE TABLE ledger (place INTEGER PRIMARY KEY, lengths BLOB, records BLOB NOT NULL)",
-    # A row of more than half a page has the page for itself: of such a row the second half stands here.
+    # rows that would leave half of a page empty are cut into pieces: the first stands in `ledger`, the others here
     "CREATE TABLE rests (place INTEGER PRIMARY KEY, records BLOB NOT NULL)",
     "CREATE TABLE checkpoints (run INTEGER PRIMARY KEY, length INTEGER NOT NULL, state BLOB NOT NULL)",
     # arrival is an inbox mark: AUTOINCREMENT, since a number that came again would pass for seen

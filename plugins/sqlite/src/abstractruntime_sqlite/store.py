@@ -43,7 +43,7 @@ from .connections import Connections
 from .failures import corrupt, failure
 from .inbox import HAS_UNSEEN, deliver_message, message_page
 from .queries import claimable, find_heads
-from .rows import HEAD, MESSAGE, Row, arrival_of, head_of, message_of, place_of, records_in
+from .rows import HEAD, MESSAGE, Row, arrival_of, head_of, message_of, place_of, records_in, rest_place, whole_rows
 
 _log = logging.getLogger(__name__)
 
@@ -57,11 +57,9 @@ _CLAIM = """
 UPDATE runs SET owner = ?, lease_until = ?, epoch = epoch + 1, claims = claims + 1 WHERE ns = ? AND run_id = ?
 """
 # The row that holds the first record asked for may begin before it.
-_LEDGER = """
-SELECT place, lengths, records, (SELECT records FROM rests WHERE rests.place = ledger.place) FROM ledger
-WHERE place >= coalesce((SELECT max(place) FROM ledger WHERE place BETWEEN ?1 AND ?2), ?2) AND place <= ?3
-ORDER BY place
-"""
+_ROW_OF = "SELECT max(place) FROM ledger WHERE place BETWEEN ? AND ?"
+_LEDGER = "SELECT place, lengths, records FROM ledger WHERE place BETWEEN ? AND ? ORDER BY place"
+_RESTS = "SELECT place, records FROM rests WHERE place >= ? AND place < ? ORDER BY place"
 _PAGE_BYTES = 4 << 20
 _TABLES_BY_RUN = ("checkpoints", "inbox", "known", "outbox", "artifacts", "waits", "tags", "runs")
 
@@ -182,9 +180,12 @@ class SqliteStore:
 
     def _records(self, cursor: sqlite3.Cursor, run: int, head: RunHead, after: int, end: int) -> Iterator[bytes]:
         """The records after ``after`` up to ``end``, each of which has to be there."""
-        places = (place_of(run, 0), place_of(run, after + 1), place_of(run, end))
         expected = after + 1
-        for seq, record in records_in(cursor.execute(_LEDGER, places), after):
+        ((start,),) = cursor.execute(_ROW_OF, (place_of(run, 0), place_of(run, expected))).fetchall()
+        start, stop = start or place_of(run, expected), place_of(run, end)
+        rows = cursor.execute(_LEDGER, (start, stop))
+        rests = cursor.connection.execute(_RESTS, (rest_place(start, 1), rest_place(stop + 1, 1)))
+        for seq, record in records_in(whole_rows(rows, rests), after):
             if seq != expected or seq > end:
                 break
             yield record
@@ -286,7 +287,8 @@ class SqliteStore:
                 cursor.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - our own names
             places = (place_of(run, 0), place_of(run + 1, 0))
             cursor.execute("DELETE FROM ledger WHERE place BETWEEN ? AND ?", places)
-            cursor.execute("DELETE FROM rests WHERE place BETWEEN ? AND ?", places)
+            rests = (rest_place(place_of(run, 0), 1), rest_place(place_of(run + 1, 0), 1))
+            cursor.execute("DELETE FROM rests WHERE place BETWEEN ? AND ?", rests)
             cursor.execute("INSERT INTO tombstones VALUES (?, ?, ?)", (self._ns, run_id, now))
 
     def close(self) -> None:

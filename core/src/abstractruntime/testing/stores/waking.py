@@ -112,7 +112,7 @@ class WakeClauses:
 
     @clause("S-WAKE-10")
     def test_every_commit_tells_of_unseen_messages(self, place: StorePlace) -> None:
-        """Each commit says whether the inbox holds messages newer than the mark, steps that ask for nothing included."""
+        """Each commit says whether the inbox holds messages newer than the mark, also a step that asks for nothing."""
         writer = place.run()
         for number in range(1, 4):
             assert not writer.write("quiet").unseen
