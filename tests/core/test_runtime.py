@@ -886,3 +886,25 @@ def test_a_record_of_a_kind_or_format_from_the_future_is_refused_by_name() -> No
         fold("r", [*journal.pending, newer])
     extra, _ = seal({**header, "kind": "noted", "new_field": [1]}, [], [], b"")
     assert fold("r", [*journal.pending, extra]).length == 2, "unknown fields are kept and do no harm"
+
+
+def test_attempts_are_numbered_on_through_deaths_and_interruptions(store: MemoryStore, clock: Clock) -> None:
+    attempts: list[int] = []
+
+    def act(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutcome:
+        attempts.append(ctx.attempt)
+        if len(attempts) in (1, 2):
+            raise KeyboardInterrupt
+        return EffectOutcome.completed()
+
+    workflow = flow(acting(Recovery.IDEMPOTENT), end)
+    with runtime_on(store, {"act": EffectSpec(handler=act, recovery=Recovery.IDEMPOTENT)}) as runtime:
+        run_id = runtime.start(workflow=workflow)
+        _decide_and_die(runtime, store, workflow, run_id)  # attempt 1: its owner died
+        for _ in range(3):  # attempts 2 and 3 are interrupted
+            clock.advance(31)
+            try:
+                runtime.tick(workflow=workflow, run_id=run_id)
+            except KeyboardInterrupt:
+                continue
+    assert attempts == [2, 3, 4]

@@ -298,7 +298,7 @@ class Reader:
 
     def on_interrupted(self, header: dict[str, Any], values: list[Any]) -> None:
         self.at["decision"]["idle"] = True
-        self.at["attempts"] += 1
+        self.at["attempts"] = header.get("attempt", self.at["attempts"] + 1)
 
     def on_waiting(self, header: dict[str, Any], values: list[Any]) -> None:
         self._settle()

@@ -388,6 +388,7 @@ class Drive:
     def _park(self, decision: Decision, why: str, evidence: JsonDict) -> None:
         key = f"{why}:{self.state.run_id}:{decision.step}"
         fields: Header = {"id": f"w{self.state.length + 1}", "step": decision.step, "wait_key": key, "why": why}
+        fields["attempt"] = self._attempt(decision) - 1  # the newest that ended
         try:
             self._write("parked", fields, [("evidence", evidence)])
         except UsageError as refused:  # the reconcile hook's own words cannot be stored

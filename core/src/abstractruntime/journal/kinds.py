@@ -133,7 +133,7 @@ def _failed(state: Folded, header: Header, values: Values) -> None:
 
 def _interrupted(state: Folded, header: Header, values: Values) -> None:
     _open_decision(state, header).idle = True
-    state.attempts += 1
+    state.attempts = header.get("attempt", state.attempts + 1)
 
 
 def _waiting(state: Folded, header: Header, values: Values) -> None:
@@ -175,7 +175,7 @@ def _texts(value: JsonValue) -> list[str] | None:
 def _parked(state: Folded, header: Header, values: Values) -> None:
     """The engine cannot go on by itself; the decision stays open."""
     _open_decision(state, header).idle = True
-    state.attempts += 1
+    state.attempts = header.get("attempt", state.attempts + 1)
     wait = Wait(
         wait_id=header["id"],
         reason=WaitReason.JOB,

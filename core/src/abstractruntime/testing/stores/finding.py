@@ -31,10 +31,15 @@ def ids(store: Store, **conditions: object) -> list[str]:
 
 
 def pages(store: Store, query: RunQuery) -> Iterator[RunHead]:
-    """All pages, one after the other."""
+    """All pages, one after the other. A run that comes twice ends it: paging could go on for ever."""
+    seen: set[str] = set()
     while True:
         page = store.find(query)
         assert len(page.items) <= query.limit
+        found = {head.run_id for head in page.items}
+        assert len(found) == len(page.items)
+        assert not found & seen
+        seen |= found
         yield from page.items
         if page.cursor is None:
             return
