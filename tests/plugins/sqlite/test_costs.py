@@ -175,8 +175,10 @@ def test_the_log_is_cut_back_after_a_large_transaction(file, store):
 
 def test_a_deleted_runs_pages_are_used_again(file, store):
     for number in range(10):
-        writer = created(store, f"run {number}", lease_s=0.0)
-        writer.write(*[b"x" * 100_000] * 10, take=True, lease_s=0.0)
+        waits = (WaitHead(wait_id="w", reason="user", wait_key="k"),)
+        writer = created(store, f"run {number}", lease_s=0.0, projection=projection_of(waits=waits, tags=("t",)))
+        rest = {"checkpoint": Checkpoint(length=3, state=b"s"), "outbox": (message_to("o"),), "artifacts": ("a",)}
+        writer.write(*[b"x" * 100_000] * 10, take=True, lease_s=0.0, **rest)
         store.deliver([message_to(writer.run_id, payload=b"1" * 10_000)])
         store.delete(writer.run_id)
     store._connections._writing_cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -191,11 +191,13 @@ def rest_place(place: int, piece: int) -> int:
     return (place << 2) + piece - 1
 
 
-def ledger_rows(run: int, length: int, records: Sequence[bytes]) -> Iterator[tuple[int, bytes | None, bytes]]:
+def ledger_rows(
+    run: int, length: int, records: Sequence[bytes], *, row_bytes: int = _ROW_BYTES
+) -> Iterator[tuple[int, bytes | None, bytes]]:
     """One row for the records of a commit after ``length`` records; more where they are too large for one."""
     start = size = 0
     for number, record in enumerate(records):
-        if size + len(record) > _ROW_BYTES:
+        if number > start and size + len(record) > row_bytes:
             yield _packed(run, length + start, records[start:number])
             start, size = number, 0
         size += len(record)

@@ -157,11 +157,13 @@ class LifetimeClauses:
 
     @clause("S-DELETE-1")
     def test_a_deleted_run_is_gone(self, place: StorePlace) -> None:
-        """After ``delete`` nothing of the run is loaded, read, found, claimed or delivered to; others stay."""
+        """After ``delete`` nothing of the run is loaded, read, found, claimed or delivered to; others stay, and a new
+        run has nothing of it."""
         waits = (WaitHead(wait_id="w", reason="user", wait_key="k"),)
-        writer = place.free_run("a", projection=projection_of(waits=waits, tags=("t",), session_id="s"))
         neighbours = [place.free_run("a/b", wake_at=None), place.free_run("aa", wake_at=None)]
-        writer.write("x", take=True, lease_s=0.0, checkpoint=Checkpoint(length=2, state=b"s"))
+        writer = place.free_run("a", projection=projection_of(waits=waits, tags=("t",), session_id="s"))
+        parts = {"checkpoint": Checkpoint(length=2, state=b"s"), "outbox": (message_to("other"),), "artifacts": ("x",)}
+        writer.write("x", take=True, lease_s=0.0, **parts)
         place.store.deliver([message_to("a")])
         before = [neighbour.stored() for neighbour in neighbours]
         place.store.delete("a")
@@ -172,6 +174,9 @@ class LifetimeClauses:
         assert claim_all(place) == []
         assert place.store.deliver([message_to("a")])[0].outcome == "unknown_run"
         assert [neighbour.stored() for neighbour in neighbours] == before
+        new = place.run("new").stored()
+        assert (len(new.records), new.checkpoint, new.messages, new.outbox) == (1, None, (), ())
+        assert place.store.deliver([message_to("new")])[0].outcome == "accepted"
 
     @clause("S-DELETE-2")
     def test_a_deleted_id_is_not_used_again(self, place: StorePlace) -> None:
