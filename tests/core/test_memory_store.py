@@ -66,6 +66,7 @@ def test_a_name_is_one_store_for_the_whole_process():
 
 def test_a_clock_that_is_set_back_makes_runs_wait_again(place, clock):
     place.free_run("run")
+    assert place.store.claim(owner="o", lease_s=1, can_run=Runnable(queues=("other",))) == []
     clock.advance(-10)
     assert place.store.claim(owner="o", lease_s=1, can_run=Runnable()) == []
     assert place.store.find(RunQuery(due=True)).items == ()

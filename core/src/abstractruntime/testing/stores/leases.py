@@ -273,6 +273,21 @@ class LeaseClauses:
         assert len(claim_all(place, limit=2)) == 2
         assert len(claim_all(place, limit=2)) == 1
 
+    @clause("S-CLAIM-12")
+    def test_a_run_that_changed_is_claimed_once_and_as_it_is(self, place: StorePlace) -> None:
+        """What a claimer passed over is claimed later by its present queue, priority and time, once, and not at all if
+        it was deleted."""
+        moved, later, gone = place.free_run("moved"), place.free_run("later"), place.free_run("gone")
+        place.free_run("same")
+        assert claim_all(place, Runnable(queues=("none",), format=9)) == []
+        elsewhere = projection_of(queue="slow", priority=5)
+        moved.write("x", projection=elsewhere, wake_at=Instant(1), take=True, lease_s=0.0)
+        later.write("x", wake_at=Instant(place.store.now() + 3_600_000_000), take=True, lease_s=0.0)
+        place.store.delete(gone.run_id)
+        assert claim_all(place, Runnable(queues=("default",), format=9)) == ["same"]
+        place.store.deliver([message_to("later"), message_to("moved")])
+        assert claim_all(place) == ["moved", "later"]
+
     @clause("S-RENEW-1")
     def test_renewal_extends_all_leases_of_one_owner(self, place: StorePlace) -> None:
         """One call extends the leases of all runs of an owner to so many seconds from now, and of no one else."""
