@@ -14,6 +14,7 @@ Parts are percent-decoded, so a ``?`` in a file name is written ``%3F``.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -130,9 +131,12 @@ def _local_path(rest: str, text: str, scheme: str, base: Path) -> str:
     if path == ":memory:":
         raise _invalid(text, "is the way of another library to say that nothing is kept", "write memory:")
     try:
-        return str((base / path).resolve())
-    except (OSError, RuntimeError) as error:  # a symbolic link that leads to itself
+        resolved = (base / path).resolve()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            resolved.lstat()  # since Python 3.13 only this raises where a symbolic link leads to itself
+    except (OSError, RuntimeError) as error:
         raise _invalid(text, f"cannot be resolved: {error}", _path_forms(scheme)) from error
+    return str(resolved)
 
 
 def _parameters(query: str, text: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from abstractruntime.errors import AbstractRuntimeError
 from abstractruntime.models import Instant
 from abstractruntime.store import fence
-from abstractruntime.store.contract import Commit, CommitResult, Fence, Projection
+from abstractruntime.store.contract import GENESIS, Commit, CommitResult, Fence, Projection
 
 from .inbox import HAS_UNSEEN
 from .rows import (
@@ -101,50 +101,54 @@ class Guesses(dict[str, Guess]):
 
 def apply_commit(cursor: sqlite3.Cursor, ns: int, guesses: Guesses, commit: Commit, now: Instant) -> CommitResult:
     """Apply the commit, or answer why not. Raises what SQLite raises; the caller rolls back."""
-    if (error := fence.fault(commit)) is not None:
-        return CommitResult(run_id=commit.run_id, error=error)
-    expect = commit.expect
-    if not expect.length:
-        return _create(cursor, ns, commit, now)
     guess = guesses.get(commit.run_id)
     if guess is not None and _only_advances(commit) and _advance(cursor, ns, guess, commit):
         return CommitResult(
-            run_id=commit.run_id, epoch=expect.epoch, lease_until=guess.lease_until, wake_at=guess.wake_at
+            run_id=commit.run_id, epoch=commit.expect.epoch, lease_until=guess.lease_until, wake_at=guess.wake_at
         )
+    if (error := fence.fault(commit)) is not None:
+        return CommitResult(run_id=commit.run_id, error=error)
+    if not commit.expect.length:
+        return _create(cursor, ns, commit, now)
     return _change(cursor, ns, guesses, commit, now)
 
 
 def _only_advances(commit: Commit) -> bool:
-    """Whether the commit has records and nothing else."""
-    return bool(commit.records) and not (
-        commit.projection is not None
-        or commit.lease_s is not None
-        or commit.wake_at is not UNSET
-        or commit.held is not UNSET
-        or commit.inbox_mark is not None
-        or commit.messages
-        or commit.consumed
-        or commit.outbox
-        or commit.delivered
-        or commit.artifacts
-        or commit.checkpoint
+    """Whether the commit has one record that is in bounds, and nothing else."""
+    return (
+        len(commit.records) == 1
+        and commit.projection is None
+        and commit.lease_s is None
+        and commit.wake_at is UNSET
+        and commit.inbox_mark is None
+        and not commit.messages
+        and not commit.consumed
+        and commit.checkpoint is None
+        and not commit.outbox
+        and not commit.delivered
+        and not commit.artifacts
+        and commit.held is UNSET
+        and 0 < len(commit.records[0]) <= fence.MAX_RECORD_BYTES
+        and commit.head_hash != GENESIS
     )
 
 
 def _advance(cursor: sqlite3.Cursor, ns: int, guess: Guess, commit: Commit) -> bool:
     """Append under the fence; False where the run is not as expected or guessed, with nothing written."""
     expect = commit.expect
+    run, lease_until, wake_at = guess
+    length = expect.length
     moved = cursor.execute(
         _ADVANCE,
         (
-            expect.length + len(commit.records), commit.head_hash,
-            guess.run, ns, commit.run_id, expect.length, expect.head_hash, expect.epoch, commit.owner,
-            guess.lease_until, guess.wake_at,
+            length + 1, commit.head_hash,
+            run, ns, commit.run_id, length, expect.head_hash, expect.epoch, commit.owner, lease_until, wake_at,
         ),
     ).rowcount  # fmt: skip
-    if moved:
-        _append(cursor, guess.run, commit)
-    return bool(moved)
+    if not moved:
+        return False
+    cursor.execute(_RECORDS, (place_of(run, length + 1), None, commit.records[0]))
+    return True
 
 
 def _append(cursor: sqlite3.Cursor, run: int, commit: Commit) -> None:

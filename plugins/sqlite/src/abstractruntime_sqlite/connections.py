@@ -99,7 +99,8 @@ class Connections:
 
     def begin(self) -> sqlite3.Cursor:
         """Take the write lock and begin. The caller ends with `end`."""
-        if not self._write_lock.acquire(timeout=self._busy_timeout_s):
+        lock = self._write_lock
+        if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._busy_timeout_s)):
             raise busy(self.path)
         try:
             cursor = self._writer
@@ -111,7 +112,7 @@ class Connections:
                     pass  # busy, or an interrupt got in between: the patient way tells
             return self._patiently(self._begun)
         except BaseException:
-            self._write_lock.release()
+            lock.release()
             raise
 
     def _begun(self) -> sqlite3.Cursor:

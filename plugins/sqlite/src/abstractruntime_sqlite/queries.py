@@ -15,9 +15,9 @@ from .rows import HEAD, Value, head_of
 
 _STATUSES = """
 WITH RECURSIVE known (status) AS (
-    SELECT min(status) FROM runs INDEXED BY runs_status WHERE ns = ?1
+    SELECT min(status) FROM runs INDEXED BY runs_status WHERE ns = ?
     UNION ALL
-    SELECT (SELECT min(status) FROM runs INDEXED BY runs_status WHERE ns = ?1 AND status > known.status)
+    SELECT (SELECT min(status) FROM runs INDEXED BY runs_status WHERE ns = ? AND status > known.status)
     FROM known WHERE known.status IS NOT NULL
 )
 SELECT status FROM known WHERE status IS NOT NULL
@@ -71,7 +71,7 @@ def find_heads(cursor: sqlite3.Cursor, ns: int, query: RunQuery, now: Instant) -
         return _select(
             cursor, "INDEXED BY runs_wake" if query.order == "wake_at" else "INDEXED BY runs_id", conditions, query
         )
-    statuses = [row[0] for row in cursor.execute(_STATUSES, (ns,))] if query.status is None else set(query.status)
+    statuses = [row[0] for row in cursor.execute(_STATUSES, (ns, ns))] if query.status is None else set(query.status)
     pages = []
     for status in statuses:
         own = conditions.copy()
