@@ -908,3 +908,47 @@ def test_attempts_are_numbered_on_through_deaths_and_interruptions(store: Memory
             except KeyboardInterrupt:
                 continue
     assert attempts == [2, 3, 4]
+
+
+@pytest.mark.parametrize("key", [(1, 2), 7, None, True, 1.5, b"x", "\ud800"])
+def test_a_key_that_is_no_text_is_refused_by_its_path_wherever_it_is_set(store: MemoryStore, key: Any) -> None:
+    def top(run: RunState, ctx: object) -> StepPlan:
+        run.vars[key] = 1
+        return StepPlan("top", next_node="end")
+
+    def nested(run: RunState, ctx: object) -> StepPlan:
+        run.vars["d"][key] = 1
+        return StepPlan("nested", next_node="end")
+
+    def act(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutcome:
+        run.vars["d"][key] = 1
+        return EffectOutcome.completed()
+
+    with runtime_on(store) as runtime, pytest.raises(InvalidValue, match=r"vars\."):
+        runtime.start(workflow=flow(end), vars={key: 1})
+    for node in (top, nested, acting()):
+        state = run_once(store, flow(node, end), {"act": act}, d={})
+        assert state.status is RunStatus.FAILED
+        assert "vars." in state.error
+        assert state.vars["d"] == {}
+        proved(store, state)
+
+
+def test_a_failure_can_be_read_with_its_traceback(store: MemoryStore) -> None:
+    def broken(run: RunState, ctx: object) -> StepPlan:
+        raise KeyError("total")
+
+    with runtime_on(store) as runtime:
+        run_id = runtime.start(workflow=flow(broken))
+        runtime.tick(workflow=flow(broken), run_id=run_id)
+        row = runtime.get_ledger(run_id)[-1]
+    assert row["error"] == "KeyError: 'total'"
+    assert 'raise KeyError("total")' in row["error_details"]["traceback"]
+
+
+def test_a_bare_handler_whose_third_parameter_is_ctx_gets_the_context(store: MemoryStore) -> None:
+    def act(run: RunState, effect: Effect, ctx: EffectContext) -> EffectOutcome:
+        return EffectOutcome.completed(ctx.key)
+
+    state = run_once(store, flow(acting(), end), {"act": act})
+    assert len(state.vars["result"]) == 32

@@ -3,7 +3,8 @@
 Two forms of handler are accepted:
 
 - `EffectSpec`: ``handler(run, effect, ctx) -> EffectOutcome`` with its recovery class, time limit and `reconcile`.
-- a bare callable ``handler(run, effect, default_next_node)`` or ``handler(run, effect)``: the form of 0.2. Nobody said
+- a bare callable ``handler(run, effect, default_next_node)`` or ``handler(run, effect)``: the form of 0.2; one whose
+  third parameter is named ``ctx`` gets the context. Nobody said
   what may be repeated, so its recovery class is `Recovery.ASK` (the setting ``default_recovery`` lowers that).
 
 A handler's ``run`` is a draft: what it changes in ``run.vars`` is recorded together with its outcome, and dropped if it
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from msgspec import Struct
 
@@ -197,6 +198,8 @@ def _seed_form(effect_type: str, handler: Callable[..., EffectOutcome]) -> Effec
     else:
         positional = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
         named = {p.name for p in parameters}
+        if positional == 3 and named & {"ctx", "context"}:
+            return cast(EffectHandler, handler)  # the new form, only that nobody declared its recovery class
         if positional == 2 and "default_next_node" in named:
             return lambda run, effect, ctx: handler(run, effect, default_next_node=ctx.default_next_node)
     if positional >= 3:

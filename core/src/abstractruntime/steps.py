@@ -72,6 +72,7 @@ def _row(state: Folded, asked: _Asked | None, record: OpenedRecord, header_text:
         "effect": cast(JsonDict, thaw(asked.effect)) if asked is not None else None,
         "result": _result(state, kind, record),
         "error": _error(kind, record),
+        "error_details": _error_details(record),
         "started_at": instant_text(decision.at) if decision else at,
         "ended_at": None if started else at,
         "actor_id": header.get("by", state.actor_id),
@@ -113,6 +114,12 @@ def _result(state: Folded, kind: str, record: OpenedRecord) -> JsonValue:
             }
         }
     return None
+
+
+def _error_details(record: OpenedRecord) -> JsonValue:
+    """The whole of what went wrong: code, type, message, hint and traceback; None where nothing did."""
+    index = record.header.get("error")
+    return thaw(record.values[index]) if isinstance(index, int) else None
 
 
 def _error(kind: str, record: OpenedRecord) -> JsonValue:

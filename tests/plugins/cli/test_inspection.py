@@ -82,7 +82,7 @@ def test_show_tells_where_a_run_stands_and_what_it_asks(several):
     assert result.exit_code == 0
     for expected in ("asks-1", "review (version 2)", "waiting", "Pay 120 EUR to ACME?", "a, b", "s1", "nobody (epoch"):
         assert expected in result.stdout
-    assert "art resume asks-1 --text yes --workflow MODULE:WORKFLOW" in result.stdout
+    assert "art resume asks-1 --json '\"yes\"' --workflow MODULE:WORKFLOW" in result.stdout
 
 
 def test_show_as_json_is_the_whole_state_with_head_and_limits(several):

@@ -200,7 +200,7 @@ def test_a_command_offered_on_a_narrow_terminal_is_in_one_piece(folder):
     folder.art("run", "demo:review", "--run-id", "a-run-with-quite-a-long-name")
     code, seen = folder.on_terminal("show", "a-run", columns=40)
     assert code == 0
-    assert "art resume a-run-with-quite-a-long-name --text yes --workflow MODULE:WORKFLOW" in seen
+    assert "art resume a-run-with-quite-a-long-name --json '\"yes\"' --workflow MODULE:WORKFLOW" in seen
 
 
 def test_the_documented_exit_codes_are_those_there_are():

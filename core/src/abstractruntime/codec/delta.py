@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, cast
 
 from ..models import JsonDict, JsonValue
 from .draft import DraftDict, DraftList, Path
-from .values import is_erased, same, thaw
+from .values import is_erased, plain_key, same, thaw
 
 Op: TypeAlias = list[Any]
 """An operation with its operand, or with the operand's index."""
@@ -83,7 +83,7 @@ def _diff_dict(old: JsonDict, new: dict[str, Any], path: Path, ops: list[Op]) ->
         if before is value:
             continue
         if before is _MISSING:
-            ops.append(["=", (*path, key), value])
+            ops.append(["=", (*path, plain_key(key, path)), value])
             added = True
         elif not _unchanged(before, value):
             _diff_value(before, value, (*path, key), ops)

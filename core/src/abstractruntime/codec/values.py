@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import copysign, isfinite
 from typing import cast
 
@@ -117,6 +118,17 @@ def _plain_list(value: list[object] | tuple[object, ...], depth: int) -> list[Js
         refused.path.append(len(result))
         raise
     return result
+
+
+def plain_key(key: object, parents: Sequence[str | int]) -> str:
+    """A key that is new in ``vars``, below ``parents``. Raises `InvalidValue` with the path of one that is no text."""
+    if type(key) is str and key.isascii():
+        return key
+    try:
+        return _plain_key(key)
+    except _Refused as refused:
+        path = "vars" + "".join(f".{part}" if isinstance(part, str) else f"[{part}]" for part in parents)
+        raise InvalidValue(f"{path}.{key!r} {refused.reason}", hint=refused.hint, path=f"{path}.{key!r}") from None
 
 
 def _plain_key(key: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ class Hints:
     def _example(wait: WaitState) -> list[str]:
         if wait.reason is not WaitReason.USER:
             return ["--json", "{}"]
-        return ["--text", wait.choices[0] if wait.choices else "ANSWER"]
+        return ["--json", json.dumps(wait.choices[0])] if wait.choices else ["--text", "ANSWER"]
 
     def _workflow(self) -> tuple[str, ...]:
         return ("--workflow", self.workflow) if self.workflow else ()

@@ -17,11 +17,13 @@ from .rows import (
     MESSAGE,
     MESSAGE_PLACES,
     PROJECTION_COLUMNS,
+    WHOLE_BYTES,
     Value,
     arrival_of,
     ledger_rows,
     message_row,
     pieces,
+    place_of,
     projection_row,
     rest_place,
     tags_in,
@@ -147,7 +149,10 @@ def _advance(cursor: sqlite3.Cursor, ns: int, guess: Guess, commit: Commit) -> b
     ).rowcount  # fmt: skip
     if not moved:
         return False
-    cursor.execute(_RECORDS, (place_of(run, length + 1), None, commit.records[0]))
+    if len(commit.records[0]) <= WHOLE_BYTES:
+        cursor.execute(_RECORDS, (place_of(run, length + 1), None, commit.records[0]))
+    else:
+        _append(cursor, run, commit)
     return True
 
 

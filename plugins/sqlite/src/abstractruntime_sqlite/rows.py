@@ -17,7 +17,8 @@ MARK_BYTES = 8
 _ROW_BYTES = 64 << 20  # a commit of more is several ledger rows: SQLite ends at 1 GB
 _PLACE_BITS = 32
 _PAGE_BYTES = 4061  # what a leaf of a table holds of one row on a page of 4,096 bytes
-_WHOLE_BYTES = 1350
+WHOLE_BYTES = 1350
+"""Up to here a row is not cut into pieces."""
 _PIECE_BYTES = 1000
 
 PROJECTION_COLUMNS = (
@@ -180,7 +181,7 @@ def pieces(records: bytes) -> list[bytes]:
     are cut into equal pieces of at most 1,000 bytes. Larger ones have pages of their own anyway.
     """
     size = len(records)
-    if not _WHOLE_BYTES < size <= _PAGE_BYTES:
+    if not WHOLE_BYTES < size <= _PAGE_BYTES:
         return [records]
     count = -(-size // _PIECE_BYTES)
     return [records[size * piece // count : size * (piece + 1) // count] for piece in range(count)]

@@ -157,3 +157,23 @@ class ReadClauses:
         numbers = [int(record[:6]) for record in place.store.ledger(writer.run_id, after=1)]
         assert len(numbers) == 24
         assert all(after == before + 1 for before, after in pairwise(numbers))
+
+    @clause("S-LEDGER-6")
+    def test_records_of_any_size_come_back(self, place: StorePlace) -> None:
+        """Records just below, at and above the sizes at which a medium cuts come back whole, alone and together."""
+        sizes = [
+            1,
+            2,
+            127,
+            128,
+            1000,
+            *(size for power in range(9, 17) for size in range(2**power - 40, 2**power + 3, 7)),
+        ]
+        records = [bytes([number % 256]) * size for number, size in enumerate(sizes)]
+        writer = place.run()
+        for record in records:
+            writer.write(record)
+        writer.write(*records)
+        assert list(place.store.ledger(writer.run_id, after=1)) == records * 2
+        for after in (1, 20, len(records), len(records) + 20):
+            assert list(writer.stored(after=after).records) == (records * 2)[after - 1 :]
